@@ -1,0 +1,47 @@
+/**
+ * Named compositions. Each keeps its name in the graph and carries its definition in primitives: the interpreter opens
+ * it, lowering may know the name. Nothing is taken apart and then recognised again.
+ */
+import type { Dtype } from './dtype.js'
+import { node, type Expr } from './expr.js'
+import { expSumMonoid } from './monoid.js'
+import { add, cast, div, exp, mean, mul, reduce, rsqrt, sub } from './ops.js'
+import type { Tensor } from './tensor.js'
+
+type Float = 'f32' | 'f16' | 'bf16'
+
+/** Gives a composition a name. `definition` is in primitives or other composites. */
+export const composite = <A extends string, D extends Dtype>(name: string, args: readonly Expr[], definition: Tensor<A, D>): Tensor<A, D> =>
+  node<'composite'>({ kind: 'composite', name, args, definition, dtype: definition.dtype, axes: definition.axes }) as never
+
+/** ln Σ e^x along the axes, f32, without overflow. */
+export const logSumExp = <A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'f32'> =>
+  composite(`logSumExp over ${over.join(' ')}`, [x], reduce(x, expSumMonoid('logSumExp'), ...over)) as never
+
+/** e^(x − m) / Σ e^(x − m) along the axes, m the maximum there, f32. */
+export function softmax<A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<A, 'f32'> {
+  const y: Tensor<A, 'f32'> = cast(x, 'f32')
+  const m = reduce(y, expSumMonoid('max'), ...over) as Tensor<Exclude<A, O>, 'f32'>
+  const l = reduce(y, expSumMonoid('sum'), ...over) as Tensor<Exclude<A, O>, 'f32'>
+  return composite(`softmax over ${over.join(' ')}`, [x], div(exp(sub(y, m)), l)) as never
+}
+
+export interface NormOptions {
+  /** Added to the variance. Default 1e-5. */
+  readonly epsilon?: number
+}
+
+/** (x − mean) / √(variance + ε) along the axes, times `weight`, plus `bias` where given, f32. */
+export function layerNorm<A extends string, const O extends A>(
+  x: Tensor<A, Float>, over: O | readonly O[],
+  options: NormOptions & { readonly weight?: Tensor<A, Float>; readonly bias?: Tensor<A, Float> } = {},
+): Tensor<A, 'f32'> {
+  const axes = (typeof over === 'string' ? [over] : over) as readonly O[]
+  const { epsilon = 1e-5, weight, bias } = options
+  const centred = sub(x, mean(x, ...axes)) as Tensor<A, 'f32'>
+  const variance = mean(mul(centred, centred) as Tensor<A, 'f32'>, ...axes)
+  let y = mul(centred, rsqrt(add(variance, epsilon) as Tensor<Exclude<A, O>, 'f32'>)) as Tensor<A, 'f32'>
+  if (weight !== undefined) y = mul(y, weight) as Tensor<A, 'f32'>
+  if (bias !== undefined) y = add(y, bias) as Tensor<A, 'f32'>
+  return composite(`layerNorm over ${axes.join(' ')}`, [x, ...(weight === undefined ? [] : [weight]), ...(bias === undefined ? [] : [bias])], y)
+}

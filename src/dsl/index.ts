@@ -1,0 +1,12 @@
+/** The language. `docs/language.md` is its specification. */
+export * from './ops.js'
+export { logSumExp, softmax, layerNorm, composite, type NormOptions } from './composite.js'
+export { monoid, type Monoid, type MonoidDefinition } from './monoid.js'
+export { size, plus, minus, times, printSize, type Size, type SizeLike, type Sizes } from './size.js'
+export type { Tensor, AxesOf, DtypeOf, AxisSpec } from './tensor.js'
+export type { Dtype, TypedArray, Arithmetic } from './dtype.js'
+export { byteSize, newArray } from './dtype.js'
+export type { Expr } from './expr.js'
+export type { Scalar, Scalars } from './scalar.js'
+export { printGraph, type PrintOptions } from './print.js'
+export { WeftError } from './errors.js'
