@@ -38,7 +38,7 @@ template <class T, int N> __device__ __forceinline__ Shared<T, N> sharedAt(i32 b
 
 const shuffle = (name: string, parameters: string, cuda: string, hostSource: string): Partial<Intrinsic> => ({
   cuda: `template <class T> __device__ __forceinline__ T ${name}(T x, ${parameters}) { return ${cuda}; }`,
-  host: `template <class T> inline T ${name}(T x, ${parameters}, int line = __builtin_LINE()) { return emu::shuffle(x, ${hostSource}, line); }`,
+  host: `template <class T> inline emu::Value<T> ${name}(T x, ${parameters}, int line = __builtin_LINE()) { return emu::shuffle(x, ${hostSource}, line); }`,
 })
 
 export const intrinsics = {
@@ -155,19 +155,19 @@ __device__ __forceinline__ u32 floorDivide(u32 a, u32 b) { return b == 0 ? 0 : a
   fetchAdd: {
     meaning: 'adds to an element of a shared array, atomically; returns what was there. Integers only',
     cuda: 'template <int N> __device__ __forceinline__ u32 fetchAdd(Shared<u32, N> array, i32 i, u32 n) { return atomicAdd(&array[i], n); }',
-    host: 'template <int N> inline u32 fetchAdd(Shared<u32, N> array, i32 i, u32 n) { return emu::fetchAdd(array, i, n); }',
+    host: 'template <int N> inline u32 fetchAdd(Shared<u32, N> array, emu::Index i, u32 n) { return emu::fetchAdd(array, i, n); }',
   },
 
   // ---- memory ----
   loadVector: {
     meaning: 'N neighbours at once; the address is a multiple of their size',
     cuda: `template <int N, class T> __device__ __forceinline__ Vector<T, N> loadVector(const T* from) { return *reinterpret_cast<const Vector<T, N>*>(from); }`,
-    host: `template <int N, class T> inline Vector<typename T::Element, N> loadVector(T from) { return emu::loadVector<N>(from); }`,
+    host: `template <int N, class T> inline Vector<typename T::Element, N> loadVector(T from, int line = __builtin_LINE()) { return emu::loadVector<N>(from, line); }`,
   },
   storeVector: {
     meaning: 'N neighbours at once; the address is a multiple of their size',
     cuda: `template <int N, class T> __device__ __forceinline__ void storeVector(T* to, Vector<T, N> v) { *reinterpret_cast<Vector<T, N>*>(to) = v; }`,
-    host: `template <class To, class T, int N> inline void storeVector(To to, Vector<T, N> v) { emu::storeVector(to, v); }`,
+    host: `template <int N, class T, class To> inline void storeVector(To to, Vector<T, N> v, int line = __builtin_LINE()) { emu::storeVector(to, v, line); }`,
   },
 
   // ---- scans ----

@@ -1,7 +1,8 @@
 /** From the shapes of inputs to the values of symbols, and the checks that had to wait for them. */
 import { languageError } from './errors.js'
 import { axisOf, children, topological, type Expr, type Of } from './expr.js'
-import { evaluateSize, printSize, substituteSize, type Sizes } from './size.js'
+import { scalarChildren, type Scalar } from './scalar.js'
+import { evaluateSize, own, printSize, substituteSize, type Size, type Sizes } from './size.js'
 
 export type Shape = Readonly<Record<string, number>>
 
@@ -30,18 +31,23 @@ export const allChildren = (e: Expr): readonly Expr[] => (e.kind === 'composite'
  */
 export function bindSizes(outputs: Readonly<Record<string, Expr>>, shapes: Readonly<Record<string, Shape>>, given: Sizes = {}): Sizes {
   const sizes: Record<string, number> = { ...given }
+  for (const [symbol, value] of Object.entries(given)) {
+    if (!Number.isSafeInteger(value) || value < 0) throw languageError('size', `the size '${symbol}' is given as ${value}`, 'give a whole number that is not negative', undefined)
+  }
   const inputs = inputsOf(outputs)
   const open: { e: Of<'tensor'>; axis: number; length: number }[] = []
   for (const [name, e] of inputs) {
-    const shape = shapes[name]
+    const shape = own(shapes, name)
     if (shape === undefined) {
       throw languageError('input', `the input '${name}' is missing`, `give it: ${name}: a typed array over ${e.axes.map(a => a.name).join(', ') || 'no axes'}`, e.source)
     }
     e.axes.forEach((a, axis) => {
-      const length = shape[a.name]
+      const length = own(shape, a.name)
       if (length === undefined) throw languageError('shape', `the input '${name}' has no axis '${a.name}'`, `its axes are ${e.axes.map(x => x.name).join(', ')}`, e.source)
       open.push({ e, axis, length })
     })
+    const strange = Object.keys(shape).find(a => axisOf(e, a) === undefined)
+    if (strange !== undefined) throw languageError('shape', `the input '${name}' has an axis '${strange}', which is not declared`, e.axes.length === 0 ? 'pass one element without axes' : `its axes are ${e.axes.map(x => x.name).join(', ')}`, e.source)
   }
   // Each equation with one unknown gives it; what is left over in the end is checked or undetermined.
   for (let progress = true; progress;) {
@@ -60,22 +66,34 @@ export function bindSizes(outputs: Readonly<Record<string, Expr>>, shapes: Reado
     const s = substituteSize(e.axes[axis]!.size, sizes)
     if (s.terms.length === 0 && s.constant !== length) throw mismatch(e, axis, length, sizes)
   }
+  const unknown = symbolsOf(outputs).find(s => own(sizes, s) === undefined)
+  if (unknown !== undefined) throw languageError('unbound-size', `the size '${unknown}' is not known: no input's shape tells it`, `give it: { ${unknown}: ... }`, undefined)
   checkSizes(outputs, sizes)
   return sizes
 }
 
 function mismatch(e: Of<'tensor'>, axis: number, length: number, sizes: Sizes): Error {
   const a = e.axes[axis]!
-  const known = a.size.terms.map(([s]) => s).filter(s => sizes[s] !== undefined).map(s => `${s} = ${sizes[s]}`).join(', ')
+  const known = a.size.terms.map(([s]) => s).filter(s => own(sizes, s) !== undefined).map(s => `${s} = ${sizes[s]}`).join(', ')
   return languageError('shape', `the input '${e.name}' has ${length} elements along '${a.name}', but its size is ${printSize(a.size)}${known === '' ? '' : ` with ${known}`}`,
     'pass data of the declared shape, or declare another', e.source)
 }
 
-/** All symbols in the sizes of a graph, sorted. */
+/** All symbols that a graph's meaning needs, sorted: in axes, bounds of slices, and sizes in scalar expressions. */
 export function symbolsOf(outputs: Readonly<Record<string, Expr>>): readonly string[] {
-  const symbols = new Set<string>()
+  const symbols = new Set<string>(), seen = new Set<Scalar>()
+  const add = (s: Size): void => { for (const [name] of s.terms) symbols.add(name) }
+  const addScalar = (s: Scalar): void => {
+    if (seen.has(s)) return
+    seen.add(s)
+    if (s.op === 'size') add(s.size)
+    scalarChildren(s).forEach(addScalar)
+  }
   for (const e of topological(Object.values(outputs), allChildren)) {
-    for (const a of e.axes) for (const [s] of a.size.terms) symbols.add(s)
+    for (const a of e.axes) add(a.size)
+    if (e.kind === 'slice') { add(e.from); add(e.to) }
+    if (e.kind === 'map') addScalar(e.body)
+    if (e.kind === 'reduce') for (const s of [e.monoid.result, ...e.monoid.components.flatMap(c => [c.lift, c.combine])]) addScalar(s)
   }
   return [...symbols].sort()
 }

@@ -2,6 +2,7 @@
  * Named compositions. Each keeps its name in the graph and carries its definition in primitives: the interpreter opens
  * it, lowering may know the name. Nothing is taken apart and then recognised again.
  */
+import { checkAxis, checkDistinct, fail } from './checks.js'
 import type { Dtype } from './dtype.js'
 import { node, type Expr } from './expr.js'
 import { expSumMonoid } from './monoid.js'
@@ -14,12 +15,22 @@ type Float = 'f32' | 'f16' | 'bf16'
 export const composite = <A extends string, D extends Dtype>(name: string, args: readonly Expr[], definition: Tensor<A, D>): Tensor<A, D> =>
   node<'composite'>({ kind: 'composite', name, args, definition, dtype: definition.dtype, axes: definition.axes }) as never
 
+/** Checks first, so that complaints name what the user wrote and not a part of its definition. */
+function checkOver(op: string, x: Expr, over: readonly string[]): void {
+  if (over.length === 0) fail('axis', `${op}: no axis`, `name at least one of ${x.axes.map(a => `'${a.name}'`).join(', ')}`)
+  checkDistinct(op, over)
+  for (const n of over) checkAxis(op, x, n)
+}
+
 /** ln Σ e^x along the axes, f32, without overflow. */
-export const logSumExp = <A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'f32'> =>
-  composite(`logSumExp over ${over.join(' ')}`, [x], reduce(x, expSumMonoid('logSumExp'), ...over)) as never
+export function logSumExp<A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'f32'> {
+  checkOver('logSumExp', x, over)
+  return composite(`logSumExp over ${over.join(' ')}`, [x], reduce(x, expSumMonoid('logSumExp'), ...over)) as never
+}
 
 /** e^(x − m) / Σ e^(x − m) along the axes, m the maximum there, f32. */
 export function softmax<A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<A, 'f32'> {
+  checkOver('softmax', x, over)
   const y: Tensor<A, 'f32'> = cast(x, 'f32')
   const m = reduce(y, expSumMonoid('max'), ...over) as Tensor<Exclude<A, O>, 'f32'>
   const l = reduce(y, expSumMonoid('sum'), ...over) as Tensor<Exclude<A, O>, 'f32'>
@@ -37,6 +48,7 @@ export function layerNorm<A extends string, const O extends A>(
   options: NormOptions & { readonly weight?: Tensor<A, Float>; readonly bias?: Tensor<A, Float> } = {},
 ): Tensor<A, 'f32'> {
   const axes = (typeof over === 'string' ? [over] : over) as readonly O[]
+  checkOver('layerNorm', x, axes)
   const { epsilon = 1e-5, weight, bias } = options
   const centred = sub(x, mean(x, ...axes)) as Tensor<A, 'f32'>
   const variance = mean(mul(centred, centred) as Tensor<A, 'f32'>, ...axes)
@@ -45,3 +57,6 @@ export function layerNorm<A extends string, const O extends A>(
   if (bias !== undefined) y = add(y, bias) as Tensor<A, 'f32'>
   return composite(`layerNorm over ${axes.join(' ')}`, [x, ...(weight === undefined ? [] : [weight]), ...(bias === undefined ? [] : [bias])], y)
 }
+
+/** Gives an expression a name for people: kernels, arrays and `explain` use it. */
+export const label = <A extends string, D extends Dtype>(name: string, x: Tensor<A, D>): Tensor<A, D> => composite(name, [x], x)

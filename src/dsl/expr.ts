@@ -119,13 +119,13 @@ const forget = new FinalizationRegistry<string>(key => {
 type Payload<E> = E extends Expr ? Omit<E, 'id' | 'source'> : never
 
 /** Interns a node. The first one built keeps its source line. */
-export function node<K extends Kind>(fields: Extract<Payload<Expr>, { kind: K }>): Of<K> {
+export function node<K extends Kind>(fields: Extract<Payload<Expr>, { kind: K }>, source: Source | undefined = userSource()): Of<K> {
   const draft = { ...fields, id: -1, source: undefined } as unknown as Expr
   const below = draft.kind === 'composite' ? [...draft.args, draft.definition] : children(draft)
   const key = `${draft.kind} ${payload(draft)} (${below.map(c => c.id).join(' ')}) ${draft.dtype}[${axesText(draft.axes)}]`
   const known = interned.get(key)?.deref()
   if (known !== undefined) return known as Of<K>
-  const fresh = Object.freeze({ ...draft, axes: Object.freeze(draft.axes.map(a => Object.freeze(a))), id: nextId++, source: userSource() }) as Expr
+  const fresh = Object.freeze({ ...draft, axes: Object.freeze(draft.axes.map(a => Object.freeze(a))), id: nextId++, source }) as Expr
   interned.set(key, new WeakRef(fresh))
   forget.register(fresh, key)
   return fresh as Of<K>

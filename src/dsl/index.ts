@@ -1,6 +1,6 @@
 /** The language. `docs/language.md` is its specification. */
 export * from './ops.js'
-export { logSumExp, softmax, layerNorm, composite, type NormOptions } from './composite.js'
+export { logSumExp, softmax, layerNorm, composite, label, type NormOptions } from './composite.js'
 export { monoid, type Monoid, type MonoidDefinition } from './monoid.js'
 export { size, plus, minus, times, printSize, type Size, type SizeLike, type Sizes } from './size.js'
 export type { Tensor, AxesOf, DtypeOf, AxisSpec } from './tensor.js'

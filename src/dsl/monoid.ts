@@ -142,5 +142,5 @@ export function argmaxMonoid(dtype: Dtype): Monoid {
 
 /** Everything that decides what a monoid does. */
 export const printMonoid = (m: Monoid): string =>
-  `${m.name}{${m.components.map(c => `${c.name}:${c.dtype} ${printScalar(c.identity)}; ${printScalar(c.lift)}; ${printScalar(c.combine)}`).join(' | ')} -> ${printScalar(m.result)}${m.ordered ? ' ordered' : ''}}`
+  `${m.name}{${m.components.map(c => `${c.name}:${c.dtype} ${printScalar(c.identity)}; ${printScalar(c.lift)}; ${printScalar(c.combine)}`).join(' | ')} -> ${printScalar(m.result)}${m.ordered ? ' ordered' : ''}${m.emptyAllowed ? ' or none' : ''}}`
 

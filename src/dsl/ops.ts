@@ -6,7 +6,7 @@
 import { arithmetic, isInteger, type Arithmetic, type Dtype } from './dtype.js'
 import { checkAtLeast, checkAxis, checkDistinct, checkEqual, checkFresh, checkName, fail, unite } from './checks.js'
 import { axisOf, node, type Expr, type Pool } from './expr.js'
-import { argmaxMonoid, maxMonoid, meanMonoid, minMonoid, sumMonoid, type Monoid } from './monoid.js'
+import { allMonoid, anyMonoid, argmaxMonoid, maxMonoid, meanMonoid, minMonoid, sumMonoid, type Monoid } from './monoid.js'
 
 import { literal, scalars, variable, type Scalar, type Scalars } from './scalar.js'
 import { equalSizes, fixedSize, minus, plus, printSize, size, times, toSize, type Size, type SizeLike } from './size.js'
@@ -49,6 +49,8 @@ export type Operand<A extends string = string, D extends Dtype = Dtype> = Tensor
 type OperandAxes<T> = T extends number | boolean ? never : T extends Size ? never : AxesOf<T>
 type OperandDtype<T> = T extends number | boolean ? never : T extends Size ? never : DtypeOf<T>
 type Known<D> = [D] extends [never] ? 'f32' : Arithmetic<D & Dtype>
+/** Two booleans make a bool; everything else follows the tensors among the operands. */
+type Chosen<X, Y> = [X, Y] extends [boolean, boolean] ? 'bool' : Known<OperandDtype<X> | OperandDtype<Y>>
 
 const isTensor = (x: Operand): x is Tensor => typeof x === 'object' && 'kind' in x
 
@@ -143,7 +145,7 @@ export const ne = comparison('ne')
 
 /** x where the condition holds, else y. The other one's NaN does not matter. */
 export const where = <C extends string, const X extends Operand, const Y extends Operand>(condition: Tensor<C, 'bool'>, x: X, y: Y):
-  Tensor<C | OperandAxes<X> | OperandAxes<Y>, Known<OperandDtype<X> | OperandDtype<Y>>> =>
+  Tensor<C | OperandAxes<X> | OperandAxes<Y>, Chosen<X, Y>> =>
   elementwise('where', [condition, x, y], (c, a, b) => scalars.where(c!, a!, b!)) as never
 
 /** To another dtype. To 16 bits: to nearest even. Float to integer: toward zero, saturating, NaN gives 0. */
@@ -155,7 +157,6 @@ export const cast = <A extends string, D extends Dtype>(x: Tensor<A>, dtype: D):
 type Float = 'f32' | 'f16' | 'bf16'
 
 /** Σ over the named axes of x · y, accumulated exactly and rounded to f32. Both operands must have these axes. */
-export function contract<A extends string, B extends string>(x: Tensor<A, Float>, y: Tensor<B, Float>, ...over: readonly (A & B)[]): Tensor<Exclude<A | B, (typeof over)[number]>, 'f32'>
 export function contract<A extends string, B extends string, const O extends A & B>(x: Tensor<A, Float>, y: Tensor<B, Float>, ...over: readonly O[]): Tensor<Exclude<A | B, O>, 'f32'>
 export function contract(x: Expr, y: Expr, ...over: readonly string[]): Expr {
   if (over.length === 0) fail('axis', 'contract: no axis to sum over', "name at least one, or use mul for a product without a sum")
@@ -196,6 +197,13 @@ export const mean = <A extends string, const O extends A>(x: Tensor<A, Float>, .
 export const argmax = <A extends string, const O extends A>(x: Tensor<A>, over: O): Tensor<Exclude<A, O>, 'i32'> =>
   reduce(x, argmaxMonoid(arithmetic(x.dtype)), over) as never
 
+/** Whether all elements along the axes are true; true for an empty axis. */
+export const all = <A extends string, const O extends A>(x: Tensor<A, 'bool'>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'bool'> =>
+  reduce(x, allMonoid, ...over) as never
+/** Whether any element along the axes is true; false for an empty axis. */
+export const any = <A extends string, const O extends A>(x: Tensor<A, 'bool'>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'bool'> =>
+  reduce(x, anyMonoid, ...over) as never
+
 export interface PoolOptions {
   /** Number of neighbours, odd: (size − 1) / 2 on each side. */
   readonly size: number
@@ -213,12 +221,12 @@ function pooling(kind: Pool, x: Expr, axis: string, options: PoolOptions, counte
 /** Pooling with stride 1 along an axis, centred; the length stays. Positions beyond the ends are padding. f32. */
 export const pool = {
   /** The largest of the neighbours; padding is left out; NaN if there is one. */
-  max: <A extends string>(x: Tensor<A, Float>, axis: A, options: PoolOptions): Tensor<A, 'f32'> => pooling('max', x, axis, options, false) as never,
+  max: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions): Tensor<A, 'f32'> => pooling('max', x, axis, options, false) as never,
   /** The mean; `countPadding` (default, as PyTorch's count_include_pad) divides by `size` at the ends too. */
-  mean: <A extends string>(x: Tensor<A, Float>, axis: A, options: PoolOptions & { readonly countPadding?: boolean }): Tensor<A, 'f32'> =>
+  mean: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions & { readonly countPadding?: boolean }): Tensor<A, 'f32'> =>
     pooling('mean', x, axis, options, options.countPadding ?? true) as never,
   /** The sum; padding counts 0. */
-  sum: <A extends string>(x: Tensor<A, Float>, axis: A, options: PoolOptions): Tensor<A, 'f32'> => pooling('sum', x, axis, options, false) as never,
+  sum: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions): Tensor<A, 'f32'> => pooling('sum', x, axis, options, false) as never,
 }
 
 // ---------------------------------------------------------------------------------------------- selection and layout
@@ -270,7 +278,7 @@ export function slice<A extends string, D extends Dtype, const O extends A, cons
 }
 
 /** One after the other along an axis that all parts have; their other axes are aligned and broadcast. */
-export function concat<A extends string, D extends Dtype>(parts: readonly Tensor<A, D>[], axis: A): Tensor<A, D> {
+export function concat<A extends string, D extends Dtype, const O extends A>(parts: readonly Tensor<A, D>[], axis: O): Tensor<A, D> {
   const first = parts[0]
   if (first === undefined) return fail('axis', 'concat: no parts', 'give it at least one')
   for (const p of parts) {

@@ -165,35 +165,74 @@ export const scalarChildren = (s: Scalar): readonly Scalar[] => {
   }
 }
 
-/** The expression with variables replaced; a name that `by` does not know stays. */
+/** The expression with variables replaced; a name that `by` does not know stays. What is shared stays shared. */
 export function substitute(s: Scalar, by: (name: string) => Scalar | undefined): Scalar {
-  switch (s.op) {
-    case 'var': return by(s.name) ?? s
-    case 'const': case 'size': return s
-    case 'unary': return { ...s, a: substitute(s.a, by) }
-    case 'cast': return { ...s, a: substitute(s.a, by) }
-    case 'binary': return { ...s, a: substitute(s.a, by), b: substitute(s.b, by) }
-    case 'where': return { ...s, condition: substitute(s.condition, by), a: substitute(s.a, by), b: substitute(s.b, by) }
+  const done = new Map<Scalar, Scalar>()
+  const go = (s: Scalar): Scalar => {
+    let to = done.get(s)
+    if (to === undefined) done.set(s, to = replaced(s))
+    return to
   }
+  const replaced = (s: Scalar): Scalar => {
+    switch (s.op) {
+      case 'var': return by(s.name) ?? s
+      case 'const': case 'size': return s
+      case 'unary': return { ...s, a: go(s.a) }
+      case 'cast': return { ...s, a: go(s.a) }
+      case 'binary': return { ...s, a: go(s.a), b: go(s.b) }
+      case 'where': return { ...s, condition: go(s.condition), a: go(s.a), b: go(s.b) }
+    }
+  }
+  return go(s)
 }
 
 const infix: { readonly [name: string]: string } = {
   add: '+', sub: '-', mul: '*', div: '/', lt: '<', le: '<=', gt: '>', ge: '>=', eq: '==', ne: '!=', and: '&&', or: '||',
 }
 
-/** Canonical text. Numbers are exact: -0, NaN and infinities have names of their own. */
+/** Written out in full, how many nodes: shared ones count as often as they are used. */
+const writtenSize = new WeakMap<Scalar, number>()
+function written(s: Scalar): number {
+  let n = writtenSize.get(s)
+  if (n === undefined) writtenSize.set(s, n = scalarChildren(s).reduce((total, c) => total + written(c), 1))
+  return n
+}
+
+/**
+ * Canonical text. Numbers are exact: -0, NaN and infinities have names of their own. What would be long, because a part
+ * of it is used often, is written with a name for each distinct operation: `#0 = a + a; #1 = #0 * #0; #1`.
+ */
 export function printScalar(s: Scalar): string {
+  if (written(s) <= 1000) return text(s, printScalar)
+  const lines: string[] = [], names = new Map<Scalar, string>(), known = new Map<string, string>()
+  const name = (s: Scalar): string => {
+    const found = names.get(s)
+    if (found !== undefined) return found
+    const leaf = scalarChildren(s).length === 0, line = `${text(s, name)}`
+    let to = leaf ? line : known.get(`${s.dtype} ${line}`)   // equal parts are one, however they were built
+    if (to === undefined) {
+      to = `#${lines.length}`
+      known.set(`${s.dtype} ${line}`, to)
+      lines.push(`${to} = ${line}; `)
+    }
+    names.set(s, to)
+    return to
+  }
+  const result = name(s)
+  return lines.join('') + result
+}
+function text(s: Scalar, print: (s: Scalar) => string): string {
+  const inner = (s: Scalar): string => { const t = print(s); return s.op === 'binary' && infix[s.name] !== undefined && !t.startsWith('#') ? `(${t})` : t }
   switch (s.op) {
     case 'var': return s.name
     case 'const': return s.dtype === 'bool' ? (s.value === 0 ? 'false' : 'true') : printNumber(s.value)
     case 'size': return `|${printSize(s.size)}|`
-    case 'unary': return s.name === 'neg' ? `-${inner(s.a)}` : `${s.name}(${printScalar(s.a)})`
-    case 'binary': return infix[s.name] === undefined ? `${s.name}(${printScalar(s.a)}, ${printScalar(s.b)})` : `${inner(s.a)} ${infix[s.name]} ${inner(s.b)}`
-    case 'where': return `where(${printScalar(s.condition)}, ${printScalar(s.a)}, ${printScalar(s.b)})`
-    case 'cast': return `${s.dtype}(${printScalar(s.a)})`
+    case 'unary': return s.name === 'neg' ? `-${inner(s.a)}` : `${s.name}(${print(s.a)})`
+    case 'binary': return infix[s.name] === undefined ? `${s.name}(${print(s.a)}, ${print(s.b)})` : `${inner(s.a)} ${infix[s.name]} ${inner(s.b)}`
+    case 'where': return `where(${print(s.condition)}, ${print(s.a)}, ${print(s.b)})`
+    case 'cast': return `${s.dtype}(${print(s.a)})`
   }
 }
-const inner = (s: Scalar): string => (s.op === 'binary' && infix[s.name] !== undefined ? `(${printScalar(s)})` : printScalar(s))
 export const printNumber = (x: number): string => (Object.is(x, -0) ? '-0' : String(x))
 
 /** The scalar vocabulary, handed to the functions that `map` and `monoid` trace. */

@@ -15,8 +15,11 @@ export type SizeLike = Size | number
 /** Symbol values, each a non-negative integer. */
 export type Sizes = Readonly<Record<string, number>>
 
+/** A record's own entry: axes and tensors may be named `constructor`. */
+export const own = <T>(record: Readonly<Record<string, T>>, name: string): T | undefined => (Object.hasOwn(record, name) ? record[name] : undefined)
+
 const make = (constant: number, terms: Map<string, number>): Size => Object.freeze({
-  constant,
+  constant: constant + 0,   // never −0
   terms: Object.freeze([...terms].filter(([, c]) => c !== 0).sort(([a], [b]) => (a < b ? -1 : 1)).map(t => Object.freeze(t))),
 })
 
@@ -64,7 +67,7 @@ export function printSize(s: Size): string {
 export function evaluateSize(s: Size, sizes: Sizes): number {
   let n = s.constant
   for (const [name, c] of s.terms) {
-    const value = sizes[name]
+    const value = own(sizes, name)
     if (value === undefined) {
       throw languageError('unbound-size', `the size '${name}' is not known`, `give it: { ${name}: ... }`, undefined)
     }
@@ -78,7 +81,7 @@ export function substituteSize(s: Size, sizes: Sizes): Size {
   const terms = new Map<string, number>()
   let constant = s.constant
   for (const [name, c] of s.terms) {
-    const value = sizes[name]
+    const value = own(sizes, name)
     if (value === undefined) terms.set(name, c)
     else constant += c * value
   }

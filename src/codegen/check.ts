@@ -1,0 +1,93 @@
+/**
+ * The type system of the kernel IR. What passes here has matching dtypes and dimensions, loads and stores that are
+ * proven or guarded in range as far as the text can show, no hazard in shared memory, and fits a block.
+ */
+import { byteSize } from '../dsl/dtype.js'
+import { binary } from '../dsl/scalar.js'
+import { flatten, layoutShared, mentions, dimsOf } from './facts.js'
+import { placeBarriers } from './barriers.js'
+import { type Kernel, type RegisterTile, type Statement, type Value } from './kernel.js'
+import { visitValue } from './values.js'
+
+export interface CheckOptions {
+  /** Shared memory that a block may have, in bytes. Default 227 KB, as on sm_90. */
+  readonly sharedLimit?: number
+}
+
+/** Everything that is wrong with a kernel; empty if nothing is. */
+export function check(k: Kernel, options: CheckOptions = {}): string[] {
+  const faults: string[] = []
+  const fault = (text: string): void => { faults.push(`${k.name}: ${text}`) }
+  const powerOfTwo = (n: number): boolean => n > 0 && (n & (n - 1)) === 0
+  if (!powerOfTwo(k.threads) || k.threads < 32 || k.threads > 1024) fault(`${k.threads} threads: a power of two from 32 to 1024 is needed`)
+  for (const d of dimsOf(k)) {
+    if (!powerOfTwo(d.threads) || !powerOfTwo(d.stride) || d.threads * d.stride > k.threads) fault(`dimension ${d.name}: ${d.threads} threads with stride ${d.stride} do not lie within ${k.threads}`)
+  }
+  const { bytes } = layoutShared(k), limit = options.sharedLimit ?? 232448
+  if (bytes > limit) fault(`${bytes} bytes of shared memory: a block has ${limit}`)
+
+  const declared = new Set<RegisterTile>(), known = new Set(['splits', 'shares', ...k.grid.map(g => g.name)])
+  walk(k.body, declared, known)
+  if (flatten(placeBarriers(k.body)).length !== flatten(k.body).length) fault('a barrier is missing')
+  const memories = new Set([...k.inputs, ...k.outputs])
+  for (const s of flatten(k.body)) {
+    for (const v of mentions(s).values) visitValue(v, x => { if (x.op === 'load' && !memories.has(x.memory)) fault(`${x.memory.name} is not a parameter`) })
+    if (s.kind === 'store' && !k.outputs.includes(s.memory)) fault(`${s.memory.name} is stored but is no output`)
+  }
+  return faults
+
+  function walk(body: readonly Statement[], tiles: Set<RegisterTile>, scalars: Set<string>): void {
+    const t = new Set(tiles), n = new Set(scalars)
+    for (const s of body) {
+      if (s.kind === 'map' && s.fresh) {
+        if (t.has(s.target)) fault(`${s.target.name} is declared twice`)
+        t.add(s.target)
+      }
+      if (s.kind === 'let') n.add(s.name)
+      const own = new Set([...n, ...(s.kind === 'stage' ? s.at.map(a => a.name) : []), ...(s.kind === 'select' ? [s.selection.at.name] : [])])
+      const m = mentions(s)
+      for (const r of m.registers) if (!t.has(r)) fault(`${s.kind} mentions ${r.name}, which is not declared here`)
+      for (const v of m.values) checkValue(v)
+      if (s.kind !== 'for' && s.kind !== 'let') for (const i of m.indices) if (i.op === 'scalar' && !own.has(i.name) && !inLoops(m.values, i.name)) fault(`${s.kind} mentions ${i.name}, which is not known here`)
+      checkStatement(s)
+      if (s.kind === 'for') walk(s.body, t, new Set([...n, s.variable]))
+      if (s.kind === 'if') walk(s.body, t, n)
+    }
+  }
+  function inLoops(values: readonly Value[], name: string): boolean {
+    let found = false
+    for (const v of values) visitValue(v, x => { if (x.op === 'loop' && x.variable.name === name) found = true })
+    return found
+  }
+  function checkStatement(s: Statement): void {
+    switch (s.kind) {
+      case 'map': if (s.value.dtype !== s.target.dtype) fault(`${s.target.name} is ${s.target.dtype} but gets ${s.value.dtype}`); return
+      case 'store': if (s.value.dtype !== s.memory.dtype) fault(`${s.memory.name} is ${s.memory.dtype} but gets ${s.value.dtype}`); return
+      case 'stage': case 'spill': if (s.value.dtype !== s.target.dtype) fault(`${s.target.name} is ${s.target.dtype} but gets ${s.value.dtype}`); return
+      case 'fold': case 'merge':
+        if (s.components.length !== s.monoid.components.length) fault(`${s.monoid.name} has ${s.monoid.components.length} components, not ${s.components.length}`)
+        return
+      case 'contract': {
+        for (const t of [s.left, s.right]) if (!t.axes.some(a => a.name === s.over && a.extent === s.extent)) fault(`${t.name} has no axis ${s.over} of ${s.extent}`)
+        for (const d of s.target.dims) if (![s.left, s.right].some(t => t.axes.some(a => a.name === d.name))) fault(`${s.target.name}: no operand has ${d.name}`)
+        return
+      }
+      default:
+    }
+  }
+  function checkValue(v: Value): void {
+    visitValue(v, x => {
+      if (x.op === 'binary') {
+        if (x.a.dtype !== x.b.dtype) fault(`${x.name} of ${x.a.dtype} and ${x.b.dtype}`)
+        if (binary[x.name].gives === 'bool' && x.dtype !== 'bool') fault(`${x.name} gives ${x.dtype}`)
+      }
+      if (x.op === 'where' || x.op === 'guarded') {
+        if (x.condition.dtype !== 'bool') fault(`a condition is ${x.condition.dtype}`)
+        if (x.a.dtype !== x.b.dtype) fault(`${x.op} of ${x.a.dtype} and ${x.b.dtype}`)
+      }
+      if (x.op === 'shared' && x.at.length !== x.tile.axes.length) fault(`${x.tile.name} has ${x.tile.axes.length} axes, not ${x.at.length}`)
+      if (x.op === 'load' && byteSize[x.dtype] !== byteSize[x.memory.dtype]) fault(`${x.memory.name} read as ${x.dtype}`)
+    })
+  }
+}
+

@@ -1,0 +1,290 @@
+/**
+ * The kernel IR as CUDA C++ text: header-free, for people to read. The same text runs on the emulator behind another
+ * prelude (`intrinsics.ts`). Only here do threads appear: `thread` and, per distributed dimension, the lane in it.
+ */
+import { shortSource } from '../../dsl/source.js'
+import { preludeText, type IntrinsicName } from '../intrinsics.js'
+import { registers, sharedElements, type Dim, type Kernel, type Memory, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
+import { byteSize } from '../../dsl/dtype.js'
+import { dimsOf, layoutShared } from '../facts.js'
+import { dedupe, combineLines, foldLines, indexText, laneName, memoryType, nameRepeated, registerType, sharedOffset, symbolName, valueText, type Scope } from './expression.js'
+import { localValue } from '../values.js'
+import { contractLines } from './contract.js'
+import { selectLines } from './select.js'
+import { writer, type Writer } from './writer.js'
+
+export interface EmittedKernel {
+  readonly name: string
+  /** The kernel's own text: comments, signature, body. */
+  readonly text: string
+  readonly intrinsics: readonly IntrinsicName[]
+  readonly threads: number
+  /** Dynamic shared memory in bytes. */
+  readonly sharedBytes: number
+}
+
+/** Several kernels as one text for a compiler: the intrinsics they use, then the kernels. */
+export const sourceText = (kernels: readonly EmittedKernel[], target: 'cuda' | 'host'): string =>
+  `${preludeText(new Set(kernels.flatMap(k => k.intrinsics)), target)}\n${kernels.map(k => k.text).join('\n')}`
+
+interface Context {
+  readonly kernel: Kernel
+  readonly w: Writer
+  readonly dims: readonly Dim[]
+  readonly offsets: ReadonlyMap<SharedTile, number>
+}
+
+export function emit(kernel: Kernel): EmittedKernel {
+  const used = new Set<IntrinsicName>()
+  const shared = layoutShared(kernel)
+  const memories = [...kernel.inputs, ...kernel.outputs]
+  const dims = dimsOf(kernel)
+  const w = writer([kernel.name, ...memories.map(m => m.name), ...kernel.symbols.map(symbolName), ...kernel.grid.map(g => g.name),
+    ...dims.flatMap(d => [laneName(d), `${d.name}I`]), ...namesIn(kernel.body)], used)
+  const c: Context = { kernel, w, dims, offsets: shared.offsets }
+  for (const line of kernel.summary) w.line(`// ${line}`)
+  const parameters = [
+    ...kernel.inputs.map(m => `Global<const ${memoryType(m.dtype)}> ${m.name}`),
+    ...kernel.outputs.map(m => `Global<${memoryType(m.dtype)}> ${m.name}`),
+    ...kernel.symbols.map(s => `i32 ${symbolName(s)}`),
+    ...kernel.counts.map(n => `i32 ${n}`),
+  ]
+  w.line(`extern "C" __global__ void __launch_bounds__(${kernel.threads})`)
+  const signature = `${kernel.name}(${parameters.join(', ')})`
+  const folded = signature.length <= 116 ? [signature] : wrap(`${kernel.name}(`, parameters)
+  folded.slice(0, -1).forEach(line => w.line(line))
+  w.block(folded[folded.length - 1]!, () => {
+    w.line('const i32 thread = threadIdx.x;')
+    gridLines(c)
+    for (const d of dims) if (d.threads > 1) w.line(`const i32 ${laneName(d)} = ${laneText(d, kernel.threads)};`)
+    for (const [t, at] of shared.offsets) {
+      const n = sharedElements(t)
+      w.line(`Shared<${memoryType(t.dtype)}, ${n}> ${t.name} = sharedAt<${memoryType(t.dtype)}, ${n}>(${at});   // ${t.axes.map(a => `${a.name} ${a.extent}`).join(' × ')}${t.pad > 0 ? `, rows padded by ${t.pad}` : ''}`)
+    }
+    kernel.body.forEach(s => statement(s, c))
+  })
+  return { name: kernel.name, text: w.lines.join('\n') + '\n', intrinsics: [...used], threads: kernel.threads, sharedBytes: shared.bytes }
+}
+
+function wrap(head: string, parameters: readonly string[]): string[] {
+  const lines: string[] = []
+  let line = head
+  parameters.forEach((p, i) => {
+    const text = p + (i === parameters.length - 1 ? ')' : ', ')
+    if (line.length + text.length > 116) { lines.push(line.trimEnd()); line = ' '.repeat(head.length) }
+    line += text
+  })
+  return [...lines, line]
+}
+
+function gridLines({ kernel, w }: Context): void {
+  const scope: Scope = { w, registers: new Map(), named: new Map(), vector: 1 }
+  let rest = 'i32(blockIdx.x)'
+  kernel.grid.forEach((g, i) => {
+    const last = i === kernel.grid.length - 1
+    const blocks = indexText(g.blocks, scope), atom = /^\w+$/.test(blocks) ? blocks : `(${blocks})`
+    w.line(`const i32 ${g.name} = ${rest}${last ? '' : ` % ${atom}`};`)
+    if (!last) {
+      const name = kernel.grid.length - 1 === i + 1 ? '' : w.fresh('blocksLeft')
+      if (name === '') rest = `${rest} / ${atom}`
+      else { w.line(`const i32 ${name} = ${rest} / ${atom};`); rest = name }
+    }
+  })
+}
+
+const laneText = (d: Dim, threads: number): string => {
+  const upper = d.stride === 1 ? 'thread' : `thread / ${d.stride}`
+  return d.stride * d.threads === threads ? upper : `${upper} % ${d.threads}`
+}
+
+/** Names that statements declare. */
+function namesIn(body: readonly Statement[]): string[] {
+  return body.flatMap(s => {
+    switch (s.kind) {
+      case 'let': return [s.name]
+      case 'for': return [s.variable, ...namesIn(s.body)]
+      case 'if': return namesIn(s.body)
+      case 'map': return [s.target.name]
+      case 'stage': return [s.target.name, ...s.at.map(a => a.name)]
+      case 'spill': return [s.target.name]
+      default: return []
+    }
+  })
+}
+
+const scopeOf = (c: Context, names: ReadonlyMap<Dim, string> = new Map(), vector = 1): Scope => ({ w: c.w, registers: names, named: new Map(), vector })
+
+/** Loops over the registers of dimensions, the body innermost. */
+function overRegisters(c: Context, dims: readonly Dim[], body: (names: ReadonlyMap<Dim, string>) => void, outer: ReadonlyMap<Dim, string> = new Map()): void {
+  const names = new Map(outer)
+  const nest = (i: number): void => {
+    const d = dims[i]
+    if (d === undefined) { body(names); return }
+    if (registers(d) === 1) { nest(i + 1); return }
+    const name = `${d.name}I`
+    names.set(d, name)
+    c.w.line('#pragma unroll')
+    c.w.block(`for (i32 ${name} = 0; ${name} < ${registers(d)}; ++${name})`, () => nest(i + 1))
+  }
+  nest(0)
+}
+
+const declaration = (t: RegisterTile): string =>
+  `${registerType(t.dtype)} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
+
+/** A condition that holds for one of the threads with the same element. */
+export function onceCondition(dims: readonly Dim[], threads: number): string | undefined {
+  let covered = 0
+  for (const d of dims) covered |= (d.threads - 1) * d.stride
+  const rest = (threads - 1) & ~covered
+  if (rest === 0) return undefined
+  if (rest === threads - 1) return 'thread == 0'
+  const low = rest & -rest, run = rest / low + 1
+  if ((run & (run - 1)) === 0) {
+    if (low === 1) return `thread % ${run} == 0`
+    if (rest + low === threads) return `thread < ${low}`
+  }
+  return `(thread & ${rest}) == 0`
+}
+
+function statement(s: Statement, c: Context): void {
+  const { w } = c
+  switch (s.kind) {
+    case 'comment': w.line(`// ${s.text}${s.source === undefined ? '' : `   ${shortSource(s.source)}`}`); return
+    case 'barrier': w.line(`${w.use('blockBarrier')}();`); return
+    case 'let': w.line(`const i32 ${s.name} = ${indexText(s.value, scopeOf(c))};`); return
+    case 'for': {
+      const scope = scopeOf(c), step = s.step === 1 ? `++${s.variable}` : `${s.variable} += ${s.step}`
+      w.block(`for (i32 ${s.variable} = ${indexText(s.from, scope)}; ${s.variable} < ${indexText(s.to, scope)}; ${step})`, () => s.body.forEach(x => statement(x, c)))
+      return
+    }
+    case 'if': w.block(`if (${valueText(s.condition, scopeOf(c))})`, () => s.body.forEach(x => statement(x, c))); return
+    case 'map': {
+      const { target, value } = s
+      const flat = target.dims.every(d => registers(d) === 1)
+      if (s.fresh && !flat) w.line(`${declaration(target)};`)
+      elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`))
+      return
+    }
+    case 'fold': {
+      const outer = s.components[0]!.dims
+      overRegisters(c, [...outer, ...s.over], names => {
+        const scope = scopeOf(c, names)
+        const write = (): void => {
+          const [element] = dedupe([s.element])
+          nameRepeated([element!], scope)
+          foldLines(s.monoid, n => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope), element!,
+            { op: 'index', index: s.position, dtype: 'i32' }, scope)
+        }
+        const guard = s.counted === undefined || (s.counted.op === 'const' && s.counted.value === 1) ? undefined : valueText(s.counted, scope)
+        if (guard === undefined) write()
+        else w.block(`if (${guard})`, write)
+      })
+      return
+    }
+    case 'merge': {
+      overRegisters(c, s.components[0]!.dims, names => {
+        const scope = scopeOf(c, names)
+        combineLines(s.monoid, n => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope),
+          n => s.values[s.monoid.components.findIndex(m => m.name === n)]!, scope)
+      })
+      return
+    }
+    case 'combine': combineThreads(s, c); return
+    case 'stage': stage(s, c); return
+    case 'spill': {
+      elements(c, s.dims, s.value, (text, scope) => w.line(`${s.target.name}[${sharedOffset(s.target, s.at, scope)}] = ${text};`), onceCondition(s.dims, c.kernel.threads))
+      return
+    }
+    case 'contract': contractLines(s, c.w, (dims, body) => overRegisters(c, dims, body)); return
+    case 'store': {
+      const conditions = [onceCondition(s.dims, c.kernel.threads)].filter((x): x is string => x !== undefined)
+      overRegisters(c, s.dims, names => {
+        const scope = scopeOf(c, names, s.vector), plain = scopeOf(c, names)
+        const guard = s.condition.op === 'const' ? [] : [valueText(s.condition, plain)]
+        const write = (): void => {
+          const [value] = dedupe([s.value])
+          nameRepeated([value!], scope)
+          const text = valueText(value!, scope)
+          if (s.vector > 1) w.line(`${w.use('storeVector')}(${s.memory.name} + (${indexText(s.at, plain)}), ${text});`)
+          else w.line(`${s.memory.name}[${indexText(s.at, plain)}] = ${s.memory.dtype === 'bool' ? `u8(${text})` : text};`)
+        }
+        const all = [...conditions, ...guard]
+        if (all.length > 0) w.block(`if (${all.join(' && ')})`, write)
+        else write()
+      })
+      return
+    }
+    case 'select': selectLines(s, c.w, scopeOf(c), c.kernel.threads); return
+  }
+}
+
+const componentText = (components: readonly RegisterTile[], i: number, scope: Scope): string => components[i]!.name + subscript(components[i]!, scope)
+const subscript = (t: RegisterTile, scope: Scope): string => t.dims.filter(d => registers(d) > 1).map(d => `[${scope.registers.get(d)}]`).join('')
+
+/** One statement for every element; what is needed more than once is named first. */
+function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: string, scope: Scope) => void, once?: string): void {
+  const body = (): void => overRegisters(c, dims, names => {
+    const scope = scopeOf(c, names)
+    const [v] = dedupe([value])
+    nameRepeated([v!], scope)
+    write(valueText(v!, scope), scope)
+  })
+  if (once === undefined) body()
+  else c.w.block(`if (${once})`, body)
+}
+
+function combineThreads(s: Extract<Statement, { kind: 'combine' }>, c: Context): void {
+  const { over } = s, { w } = c
+  overRegisters(c, s.components[0]!.dims, names => {
+    const scope = scopeOf(c, names)
+    const own = (n: string): string => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope)
+    const masks: number[] = []
+    for (let m = over.stride; m < over.stride * over.threads; m *= 2) masks.push(m)
+    const step = (mask: string): void => combineLines(s.monoid, own, n => {
+      const k = s.monoid.components.find(m => m.name === n)!
+      return localValue(`${w.use('shuffleXor')}(${own(n)}, ${mask})`, k.dtype)
+    }, scope)
+    if (s.monoid.components.length === 1) {
+      w.block(`for (i32 mask = ${over.stride}; mask < ${over.stride * over.threads}; mask *= 2)`, () => step('mask'))
+    } else {
+      // Every lane must take part in every shuffle before a component changes.
+      w.block(`for (i32 mask = ${over.stride}; mask < ${over.stride * over.threads}; mask *= 2)`, () => {
+        const others = new Map(s.monoid.components.map(k => {
+          const name = w.fresh(`${k.name}Other`)
+          w.line(`const ${registerType(k.dtype)} ${name} = ${w.use('shuffleXor')}(${own(k.name)}, mask);`)
+          return [k.name, name] as const
+        }))
+        combineLines(s.monoid, own, n => localValue(others.get(n)!, s.monoid.components.find(m => m.name === n)!.dtype), scope)
+      })
+    }
+  })
+}
+
+function stage(s: Extract<Statement, { kind: 'stage' }>, c: Context): void {
+  const { w, kernel } = c, { target, vector } = s
+  const count = target.axes.reduce((n, a) => n * a.extent, 1) / vector
+  const item = w.fresh('item')
+  w.block(`for (i32 ${item} = thread; ${item} < ${count}; ${item} += ${kernel.threads})`, () => {
+    let inner = 1
+    const last = target.axes.length - 1
+    const names = s.at.map((_, i) => i)
+    for (let i = last; i >= 0; i--) {
+      const extent = i === last ? target.axes[i]!.extent / vector : target.axes[i]!.extent
+      const upper = inner === 1 ? item : `${item} / ${inner}`
+      const own = inner * extent === count ? upper : `${upper} % ${extent}`
+      names[i] = 0
+      w.line(`const i32 ${s.at[i]!.name} = ${i === last && vector > 1 ? `${own} * ${vector}`.replace(/^(.*[/%].*) \* (\d+)$/, '($1) * $2') : own};`)
+      inner *= extent
+    }
+    const scope = scopeOf(c, new Map(), vector)
+    const [value] = dedupe([s.value])
+    nameRepeated([value!], scope)
+    const text = valueText(value!, scope), at = sharedOffset(target, s.at, scopeOf(c))
+    if (vector > 1) w.line(`${w.use('storeVector')}(${target.name} + (${at}), ${text});`)
+    else w.line(`${target.name}[${at}] = ${text};`)
+  })
+}
+
+/** Bytes of an element of an array in memory. */
+export const memoryBytes = (m: Memory): number => byteSize[m.dtype]

@@ -1,0 +1,375 @@
+/**
+ * Values and indices as C++ expressions. What an element needs more than once, and every loop, becomes lines before the
+ * statement that uses it; a guarded side is never taken out of its guard.
+ */
+import type { Dtype } from '../../dsl/dtype.js'
+import type { Monoid } from '../../dsl/monoid.js'
+import type { BinaryName, UnaryName } from '../../dsl/scalar.js'
+import { atomKey } from '../prove.js'
+import type { Index } from '../index-expr.js'
+import { registers, rowPitch, type Dim, type RegisterTile, type SharedTile, type Value } from '../kernel.js'
+import { binaryValue, castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
+import { indexChildren } from '../index-expr.js'
+import type { Writer } from './writer.js'
+
+/** What is known while the elements of one statement are written. */
+export interface Scope {
+  readonly w: Writer
+  /** The register variable of each dimension that a loop runs over. */
+  readonly registers: ReadonlyMap<Dim, string>
+  /** Values that have a name here already. */
+  readonly named: Map<Value, string>
+  /** Number of neighbours handled at once; more than 1 only in copies. */
+  readonly vector: number
+}
+
+const ctype: { readonly [D in Dtype]: string } = { f32: 'f32', f16: 'f16', bf16: 'bf16', i32: 'i32', u32: 'u32', bool: 'bool' }
+/** The C++ type of a dtype in a register. */
+export const registerType = (dtype: Dtype): string => ctype[dtype]
+/** The C++ type of a dtype in memory. */
+export const memoryType = (dtype: Dtype): string => (dtype === 'bool' ? 'u8' : ctype[dtype])
+
+// ---------------------------------------------------------------------------------------------- indices
+
+export const laneName = (d: Dim): string => `${d.name}Lane`
+const wide = (i: Index): boolean => i.min < -(2 ** 31) || i.max >= 2 ** 31
+
+/** Text with the precedence of its outermost operator: 3 unary or atom, 2 product, 1 sum. */
+type Text = readonly [text: string, precedence: number]
+const paren = ([text, precedence]: Text, atLeast: number): string => (precedence >= atLeast ? text : `(${text})`)
+
+export const indexText = (i: Index, s: Scope): string => indexParts(i, s)[0]
+
+function indexParts(i: Index, s: Scope): Text {
+  switch (i.op) {
+    case 'const': return [String(i.value), i.value < 0 ? 0 : 3]
+    case 'scalar': return [i.name, 3]
+    case 'symbol': return [symbolName(i.name), 3]
+    case 'dim': return coordinate(i.dim, s)
+    case 'value': return [valueText(i.value, s.vector === 1 ? s : { ...s, vector: 1 }), 1]
+    case 'add': {
+      if (i.b.op === 'const' && i.b.value < 0) return [`${paren(indexParts(i.a, s), 1)} - ${-i.b.value}`, 1]
+      if (i.b.op === 'mul' && i.b.b.op === 'const' && i.b.b.value < 0) {
+        const k = -i.b.b.value
+        const negated = k === 1 ? paren(indexParts(i.b.a, s), 2) : `${paren(indexParts(i.b.a, s), 2)} * ${k}`
+        return [`${paren(indexParts(i.a, s), 1)} - ${negated}`, 1]
+      }
+      return [`${paren(indexParts(i.a, s), 1)} + ${paren(indexParts(i.b, s), 1)}`, 1]
+    }
+    case 'mul': {
+      // 64 bits where 32 cannot be proven: one wide operand makes the product wide.
+      const a = indexParts(i.a, s), left = wide(i) && !wide(i.a) && !wide(i.b) ? `i64(${a[0]})` : paren(a, 2)
+      return [`${left} * ${paren(indexParts(i.b, s), 3)}`, 2]
+    }
+    case 'div': return [`${paren(indexParts(i.a, s), 2)} / ${paren(indexParts(i.b, s), 3)}`, 2]
+    case 'mod': return [`${paren(indexParts(i.a, s), 2)} % ${paren(indexParts(i.b, s), 3)}`, 2]
+    case 'min': case 'max': {
+      const type = wide(i.a) || wide(i.b) ? 'i64' : ''
+      const part = (x: Index): string => (type === '' || wide(x) ? indexText(x, s) : `i64(${indexText(x, s)})`)
+      return [`${i.op}(${part(i.a)}, ${part(i.b)})`, 3]
+    }
+  }
+}
+export const symbolName = (symbol: string): string => `${symbol}Size`
+
+function coordinate(d: Dim, s: Scope): Text {
+  const register = s.registers.get(d)
+  if (d.threads === 1) return [register ?? '0', 3]
+  if (registers(d) === 1) return [laneName(d), 3]
+  if (register === undefined) throw new Error(`no register variable for ${d.name}`)
+  return [`${register} * ${d.threads} + ${laneName(d)}`, 1]
+}
+
+/** The own element of a register tile, `scores[groupI][keyI]`. */
+export function registerText(t: RegisterTile, s: Scope): string {
+  return t.name + t.dims.filter(d => registers(d) > 1).map(d => `[${s.registers.get(d) ?? missing(t, d)}]`).join('')
+}
+const missing = (t: RegisterTile, d: Dim): never => { throw new Error(`${t.name}: no loop over ${d.name}`) }
+
+/** The element offset within a shared tile. */
+export function sharedOffset(t: SharedTile, at: readonly Index[], s: Scope): string {
+  const extents = t.axes.map((a, i) => (i === t.axes.length - 1 ? rowPitch(t) : a.extent))
+  let text: Text = ['0', 3]
+  at.forEach((i, n) => {
+    const own = indexParts(i, s)
+    text = text[0] === '0' ? own : own[0] === '0' ? [`${paren(text, 2)} * ${extents[n]}`, 2] : [`${paren(text, 2)} * ${extents[n]} + ${paren(own, 1)}`, 1]
+  })
+  return text[0]
+}
+
+// ---------------------------------------------------------------------------------------------- values
+
+const infix: { readonly [N in BinaryName]?: readonly [string, number] } = {
+  mul: ['*', 7], div: ['/', 7], add: ['+', 6], sub: ['-', 6], lt: ['<', 5], le: ['<=', 5], gt: ['>', 5], ge: ['>=', 5],
+  eq: ['==', 4], ne: ['!=', 4], and: ['&&', 3], or: ['||', 2],
+}
+const functions = {
+  exp: 'expFast', exp2: 'exp2Fast', log: 'logf', log2: 'log2f', sqrt: 'sqrtf', rsqrt: 'rsqrtf', sin: 'sinf', cos: 'cosf',
+  tanh: 'tanhf', floor: 'floorf', ceil: 'ceilf', round: 'rintf', trunc: 'truncf', abs: 'fabsf',
+} as const satisfies { readonly [N in UnaryName]?: string }
+
+export function literalText(x: number, dtype: Dtype, w: Writer): string {
+  switch (dtype) {
+    case 'bool': return x === 0 ? 'false' : 'true'
+    case 'i32': return x === -(2 ** 31) ? '(-2147483647 - 1)' : String(x)
+    case 'u32': return `${x}u`
+    case 'f16': return `${w.use('toF16')}(${literalText(x, 'f32', w)})`
+    case 'bf16': return `${w.use('toBf16')}(${literalText(x, 'f32', w)})`
+    case 'f32': {
+      if (Number.isNaN(x)) return w.use('notANumber')
+      if (!Number.isFinite(x)) return (x < 0 ? '-' : '') + w.use('infinity')
+      // 9 significant digits name every f32.
+      const text = Object.is(x, -0) ? '-0' : String(Number(x.toPrecision(9)))
+      return (/[.e]/.test(text) ? text : `${text}.`) + 'f'
+    }
+  }
+}
+
+export const valueText = (v: Value, s: Scope): string => valueParts(v, s)[0]
+const tight = (v: Value, s: Scope, atLeast: number): string => {
+  const [text, precedence] = valueParts(v, s)
+  return precedence >= atLeast ? text : `(${text})`
+}
+
+function valueParts(v: Value, s: Scope): Text {
+  const { w } = s
+  const name = s.named.get(v)
+  if (name !== undefined) return [name, 9]
+  if (s.vector > 1 && v.op === 'const') return [`Vector<${memoryType(v.dtype)}, ${s.vector}>{}`, 9]
+  switch (v.op) {
+    case 'const': { const text = literalText(v.value, v.dtype, w); return [text, text.startsWith('-') ? 8 : 9] }
+    case 'local': return [v.name, 9]
+    case 'index': {
+      const [text, precedence] = indexParts(v.index, s)
+      return v.dtype === 'i32' ? [text, precedence === 3 ? 9 : precedence === 2 ? 7 : precedence === 1 ? 6 : 0] : [`${ctype[v.dtype]}(${text})`, 9]
+    }
+    case 'register': return [registerText(v.tile, s), 9]
+    case 'shared': return [`${v.tile.name}[${sharedOffset(v.tile, v.at, s)}]`, 9]
+    case 'load': {
+      if (s.vector > 1) return [`${w.use('loadVector')}<${s.vector}>(${v.memory.name} + (${indexText(v.at, s)}))`, 9]
+      const text = `${v.memory.name}[${indexText(v.at, s)}]`
+      return v.dtype === 'bool' ? [`${text} != 0`, 4] : [text, 9]
+    }
+    case 'unary': return unaryText(v, s)
+    case 'binary': return binaryText(v, s)
+    case 'where': return [`${tight(v.condition, s, 2)} ? ${tight(v.a, s, 2)} : ${tight(v.b, s, 1)}`, 1]
+    case 'guarded': return [`${tight(v.condition, s.vector === 1 ? s : { ...s, vector: 1 }, 2)} ? ${guardedSide(v.a, s, 2)} : ${guardedSide(v.b, s, 1)}`, 1]
+    case 'cast': return castText(v.a, v.dtype, s)
+    case 'loop': return [loopText(v, s), 9]
+  }
+}
+
+/** A side that may not be evaluated: nothing of it may move before the statement. */
+function guardedSide(v: Value, s: Scope, atLeast: number): string {
+  const lines = s.w.lines.length
+  const text = tight(v, s, atLeast)
+  if (s.w.lines.length !== lines) throw new Error('a guarded value needs lines of its own: the planner should have cut there')
+  // A proxy of the checked build has no common type with a constant.
+  return v.op === 'load' && s.vector === 1 && v.dtype !== 'bool' ? `${memoryType(v.dtype)}(${text})` : text
+}
+
+function unaryText(v: Extract<Value, { op: 'unary' }>, s: Scope): Text {
+  switch (v.name) {
+    case 'neg': return v.dtype === 'i32' ? [`i32(0u - u32(${valueText(v.a, s)}))`, 9] : v.dtype === 'u32' ? [`0u - ${tight(v.a, s, 7)}`, 6] : [`-${tight(v.a, s, 8)}`, 8]
+    case 'not': return [`!${tight(v.a, s, 8)}`, 8]
+    case 'isNaN': { const x = tight(v.a, s, 5); return [`${x} != ${x}`, 4] }
+    case 'abs':
+      if (v.dtype === 'u32') return valueParts(v.a, s)
+      if (v.dtype === 'i32') { const x = tight(v.a, s, 8); return [`${x} < 0 ? i32(0u - u32(${x})) : ${x}`, 1] }
+      return [`fabsf(${valueText(v.a, s)})`, 9]
+    default: {
+      if (v.name === 'exp') s.w.use('expFast')
+      if (v.name === 'exp2') s.w.use('exp2Fast')
+      return [`${functions[v.name]}(${valueText(v.a, s)})`, 9]
+    }
+  }
+}
+
+function binaryText(v: Extract<Value, { op: 'binary' }>, s: Scope): Text {
+  const integer = v.a.dtype === 'i32' || v.a.dtype === 'u32'
+  if (v.name === 'min' || v.name === 'max') {
+    const f = integer ? v.name : s.w.use(v.name === 'min' ? 'minimum' : 'maximum')
+    const part = (x: Value): string => (integer && (x.op === 'load' || x.op === 'shared') ? `${ctype[x.dtype]}(${valueText(x, s)})` : valueText(x, s))
+    return [`${f}(${part(v.a)}, ${part(v.b)})`, 9]
+  }
+  if (v.name === 'pow') return [`powf(${valueText(v.a, s)}, ${valueText(v.b, s)})`, 9]
+  if (v.name === 'mod' || (v.name === 'div' && integer)) {
+    const f = s.w.use(v.name === 'mod' ? 'floorModulo' : 'floorDivide'), type = v.name === 'mod' ? `<${ctype[v.a.dtype]}>` : ''
+    const part = (x: Value): string => (x.op === 'load' || x.op === 'shared' ? `${ctype[x.dtype]}(${valueText(x, s)})` : valueText(x, s))
+    return [`${f}${type}(${part(v.a)}, ${part(v.b)})`, 9]
+  }
+  const [symbol, precedence] = infix[v.name]!
+  if (v.dtype === 'i32' && (v.name === 'add' || v.name === 'sub' || v.name === 'mul')) {
+    // The language wraps around; signed overflow is undefined in C++.
+    return [`i32(u32(${valueText(v.a, s)}) ${symbol} u32(${valueText(v.b, s)}))`, 9]
+  }
+  return [`${tight(v.a, s, precedence)} ${symbol} ${tight(v.b, s, precedence + 1)}`, precedence]
+}
+
+function castText(a: Value, to: Dtype, s: Scope): Text {
+  const { w } = s
+  const from = a.dtype, text = (): string => valueText(a, s)
+  if (from === 'f16' || from === 'bf16') {
+    const widened = `${w.use(from === 'f16' ? 'fromF16' : 'fromBf16')}(${text()})`
+    return to === 'f32' ? [widened, 9] : castFromF32(widened, to, w)
+  }
+  if (from === 'f32') return castFromF32(text(), to, w)
+  if (to === 'bool') return [`${tight(a, s, 5)} != 0`, 4]
+  const number = to === 'f16' || to === 'bf16' ? `f32(${text()})` : `${ctype[to]}(${text()})`
+  return to === 'f16' || to === 'bf16' ? castFromF32(number, to, w) : [number, 9]
+}
+function castFromF32(text: string, to: Dtype, w: Writer): Text {
+  switch (to) {
+    case 'f32': return [text, 9]
+    case 'bool': return [`(${text}) != 0.f`, 4]
+    default: return [`${w.use(({ f16: 'toF16', bf16: 'toBf16', i32: 'toI32', u32: 'toU32' } as const)[to])}(${text})`, 9]
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- folds
+
+/** Components that become combine(components, b), as lines. Shared parts get names first. */
+export function combineLines(m: Monoid, own: (component: string) => string, b: (component: string) => Value, s: Scope): void {
+  const dtype = (c: string): Dtype => m.components.find(x => x.name === c)!.dtype
+  const inner: Scope = { ...s, named: new Map(s.named) }
+  // One Value per printed operand, so that equal parts are one object and are named once.
+  const aValues = new Map(m.components.map(c => [c.name, localValue(own(c.name), c.dtype)]))
+  const bValues = new Map(m.components.map(c => [c.name, b(c.name)]))
+  const results = m.components.map(c => internValues(scalarValue(c.combine, n =>
+    n.startsWith('a.') ? aValues.get(n.slice(2))! : n.startsWith('b.') ? bValues.get(n.slice(2))! : localValue(n, dtype(n)))))
+  const shared = dedupe(results)
+  nameRepeated(shared, inner)
+  if (m.components.length === 1) {
+    const c = m.components[0]!, result = shared[0]!
+    const target = own(c.name)
+    if (result.op === 'binary' && result.name === 'add' && result.dtype !== 'i32' && result.a.op === 'local' && result.a.name === target) {
+      s.w.line(`${target} += ${valueText(result.b, inner)};`)
+    } else s.w.line(`${target} = ${valueText(result, inner)};`)
+    return
+  }
+  // All components are read before the first is written.
+  const next = m.components.map((c, i) => {
+    const known = inner.named.get(shared[i]!)
+    if (known !== undefined) return known
+    const name = s.w.fresh(`${c.name}Next`)
+    s.w.line(`const ${ctype[c.dtype]} ${name} = ${valueText(shared[i]!, inner)};`)
+    return name
+  })
+  m.components.forEach((c, i) => s.w.line(`${own(c.name)} = ${next[i]};`))
+}
+
+/** combine(components, lift(element)). */
+export function foldLines(m: Monoid, own: (component: string) => string, element: Value, position: Value, s: Scope): void {
+  const [c] = m.components
+  if (m.components.length === 1 && c!.combine.op === 'binary' && c!.combine.name === 'add' && c!.dtype === 'f32' && c!.lift.op === 'var' &&
+    element.op === 'binary' && element.name === 'mul' && !s.named.has(element)) {
+    s.w.line(`${own(c!.name)} = ${s.w.use('multiplyAdd')}(${valueText(element.a, s)}, ${valueText(element.b, s)}, ${own(c!.name)});`)
+    return
+  }
+  let x = element
+  const times = m.components.length > 1 || element.op === 'shared' || element.op === 'load'
+  if (times && element.op !== 'register' && element.op !== 'local') {
+    const name = s.w.fresh('x')
+    s.w.line(`const ${ctype[element.dtype]} ${name} = ${valueText(element, s)};`)
+    x = localValue(name, element.dtype)
+  }
+  const lifted = new Map(m.components.map(k => [k.name, scalarValue(k.lift, n => (n === 'x' ? x : n === 'at' ? position : localValue(n, 'f32')))]))
+  combineLines(m, own, n => lifted.get(n)!, s)
+}
+
+export const resultValue = (m: Monoid, own: (component: string) => Value, count: Value): Value =>
+  scalarValue(m.result, n => (n === 'count' ? count : own(n)))
+
+function loopText(v: Extract<Value, { op: 'loop' }>, s: Scope): string {
+  const { w } = s, m = v.monoid
+  const names = new Map(m.components.map(c => [c.name, w.fresh(m.components.length === 1 ? (m.name === 'sum' || m.name === 'mean' ? 'sum' : m.name === 'max' ? 'most' : 'folded') : c.name)]))
+  for (const c of m.components) w.line(`${ctype[c.dtype]} ${names.get(c.name)} = ${valueText(scalarValue(c.identity, () => missingIdentity()), s)};`)
+  w.block(`for (i32 ${v.variable.name} = ${indexText(v.from, s)}; ${v.variable.name} < ${indexText(v.to, s)}; ++${v.variable.name})`, () => {
+    const inner: Scope = { ...s, named: new Map(s.named) }
+    if (v.parts !== undefined) {
+      const parts = dedupe(v.parts)
+      nameRepeated(parts, inner)
+      combineLines(m, c => names.get(c)!, c => parts[m.components.findIndex(x => x.name === c)]!, inner)
+      return
+    }
+    nameRepeated([v.element], inner)
+    foldLines(m, c => names.get(c)!, v.element, castValue({ op: 'index', index: v.position, dtype: 'i32' }, 'i32'), inner)
+  })
+  const result = resultValue(m, c => localValue(names.get(c)!, m.components.find(x => x.name === c)!.dtype), v.count)
+  const text = valueText(result, s)
+  if (result.op === 'local') { s.named.set(v, text); return text }
+  const name = w.fresh('folded')
+  w.line(`const ${ctype[v.dtype]} ${name} = ${text};`)
+  s.named.set(v, name)
+  return name
+}
+const missingIdentity = (): never => { throw new Error('an identity has no variables') }
+
+// ---------------------------------------------------------------------------------------------- shared parts
+
+/** Names every part that occurs more than once and is worth it. Guarded sides and loops' insides stay where they are. */
+export function nameRepeated(roots: readonly Value[], s: Scope): void {
+  const uses = new Map<Value, number>(), order: Value[] = [], plain = new Set<Value>()
+  // Indices and conditions are single numbers even where elements move in vectors.
+  const visitPlain = (v: Value): void => { if (!uses.has(v)) plain.add(v); visit(v) }
+  const visit = (v: Value): void => {
+    const n = uses.get(v) ?? 0
+    uses.set(v, n + 1)
+    if (n > 0) return
+    if (v.op === 'guarded') visitPlain(v.condition)
+    else if (v.op !== 'loop') valueChildren(v).forEach(visit)
+    const index = (i: Index): void => { if (i.op === 'value') visitPlain(i.value); indexChildren(i).forEach(index) }
+    if (v.op !== 'loop') valueIndices(v).forEach(index)
+    order.push(v)
+  }
+  roots.forEach(visit)
+  for (const v of order) {
+    if (uses.get(v)! < 2 || s.named.has(v) || ['const', 'index', 'register', 'local'].includes(v.op) || (v.op === 'cast' && v.a.op === 'register')) continue
+    const single = s.vector === 1 || plain.has(v)
+    const text = valueText(v, single ? { ...s, vector: 1 } : s)
+    if (s.named.has(v)) continue   // a loop has named itself
+    const name = s.w.fresh(v.op === 'load' ? `${v.memory.name}Here` : v.op === 'binary' && v.name === 'max' ? 'larger' : 'x')
+    s.w.line(`const ${single ? ctype[v.dtype] : `Vector<${memoryType(v.dtype)}, ${s.vector}>`} ${name} = ${text};`)
+    s.named.set(v, name)
+  }
+}
+
+const key = (v: Value, ids: ReadonlyMap<Value, number>): string => {
+  const below = valueChildren(v).map(c => ids.get(c)).join(' ')
+  switch (v.op) {
+    case 'const': return `const ${v.dtype} ${Object.is(v.value, -0) ? '-0' : v.value}`
+    case 'index': return `index ${v.dtype} ${atomKey(v.index)}`
+    case 'local': return `local ${v.name}`
+    case 'register': return `register ${v.tile.name}`
+    case 'unary': case 'binary': return `${v.name} ${v.dtype} ${below}`
+    case 'where': case 'guarded': case 'cast': return `${v.op} ${v.dtype} ${below}`
+    case 'load': return `load ${v.memory.name} ${atomKey(v.at)}`
+    case 'shared': return `shared ${v.tile.name} ${v.at.map(atomKey).join(' ')}`
+    case 'loop': return `loop ${v.variable.name} ${v.monoid.name} ${below}`
+  }
+}
+/** The same values with equal parts as one object. */
+export function dedupe(roots: readonly Value[]): Value[] {
+  const known = new Map<string, Value>(), ids = new Map<Value, number>(), done = new Map<Value, Value>()
+  const visit = (v: Value): Value => {
+    const before = done.get(v)
+    if (before !== undefined) return before
+    const copy = v.op === 'loop' ? v : rebuild(v, visit)
+    if (v.op === 'loop') ids.set(v.element, ids.size), ids.set(v.count, ids.size)
+    const text = key(copy, ids)
+    let one = known.get(text)
+    if (one === undefined) { known.set(text, (one = copy)); ids.set(one, ids.size) }
+    done.set(v, one)
+    return one
+  }
+  return roots.map(visit)
+}
+function rebuild(v: Value, f: (v: Value) => Value): Value {
+  switch (v.op) {
+    case 'unary': case 'cast': return { ...v, a: f(v.a) }
+    case 'binary': return binaryValue(v.name, f(v.a), f(v.b))
+    case 'where': case 'guarded': return { ...v, condition: f(v.condition), a: f(v.a), b: f(v.b) }
+    default: return v
+  }
+}
+const internValues = (v: Value): Value => v

@@ -1,0 +1,46 @@
+/** Lines with indentation, names that do not collide, and the intrinsics that were mentioned. */
+import type { IntrinsicName } from '../intrinsics.js'
+
+export interface Writer {
+  readonly lines: string[]
+  line(text: string): void
+  /** `head {`, the body, `}`. A body of one short line follows the head without braces. */
+  block(head: string, body: () => void): void
+  /** A name like the wished one that nothing else in the kernel has. */
+  fresh(wish: string): string
+  use(name: IntrinsicName): IntrinsicName
+}
+
+const keywords = new Set(('alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else enum ' +
+  'explicit export extern false float for friend goto if inline int long mutable namespace new not operator or private protected public register ' +
+  'return short signed sizeof static struct switch template this throw true try typedef typename union unsigned using virtual void volatile while xor ' +
+  'u8 u16 u32 i32 i64 f32 f16 bf16 thread arena emu min max threadIdx blockIdx blockDim gridDim splits shares').split(' '))
+
+export function writer(taken: Iterable<string>, used: Set<IntrinsicName>): Writer {
+  const names = new Set<string>([...keywords, ...taken])
+  const lines: string[] = []
+  let depth = 0
+  const self: Writer = {
+    lines,
+    line: text => { lines.push(text === '' ? '' : '  '.repeat(depth) + text) },
+    block: (head, body) => {
+      const start = lines.length
+      self.line(`${head} {`)
+      depth += 1
+      body()
+      depth -= 1
+      const only = lines[start + 1]?.trim() ?? ''
+      const short = '  '.repeat(depth) + `${head} ${only}`
+      if (lines.length === start + 2 && only.endsWith(';') && !/^(const|f32|u32|i32|bool)\b/.test(only) && short.length <= 118) lines.splice(start, 2, short)
+      else self.line('}')
+    },
+    fresh: wish => {
+      let name = wish
+      for (let i = 2; names.has(name); i++) name = `${wish}${i}`
+      names.add(name)
+      return name
+    },
+    use: name => { used.add(name); return name },
+  }
+  return self
+}

@@ -1,0 +1,141 @@
+/**
+ * The kernel IR: how one thread block computes its part, in tiles. There are no threads here: a register tile's layout
+ * says which thread holds which element, and only the emitted text names threads. Barriers are placed by a pass.
+ */
+import type { Dtype } from '../dsl/dtype.js'
+import type { Monoid } from '../dsl/monoid.js'
+import type { BinaryName, UnaryName } from '../dsl/scalar.js'
+import type { Source } from '../dsl/source.js'
+import type { Size } from '../dsl/size.js'
+import type { Index } from './index-expr.js'
+
+/**
+ * A dimension of register tiles. Element x lies in register ⌊x / threads⌋ of the threads with
+ * (thread / stride) % threads = x % threads: neighbours lie in neighbouring threads.
+ */
+export interface Dim {
+  readonly name: string
+  readonly extent: number
+  readonly threads: number
+  readonly stride: number
+}
+export const registers = (d: Dim): number => Math.ceil(d.extent / d.threads)
+
+export interface RegisterTile {
+  readonly space: 'register'
+  readonly name: string
+  readonly dtype: Dtype
+  readonly dims: readonly Dim[]
+}
+
+export interface SharedTile {
+  readonly space: 'shared'
+  readonly name: string
+  readonly dtype: Dtype
+  readonly axes: readonly { readonly name: string; readonly extent: number }[]
+  /** Elements added to each row of the last axis, so that a column's elements lie in different banks. */
+  readonly pad: number
+}
+export const rowPitch = (t: SharedTile): number => t.axes[t.axes.length - 1]!.extent + t.pad
+export const sharedElements = (t: SharedTile): number => t.axes.slice(0, -1).reduce((n, a) => n * a.extent, rowPitch(t))
+
+/** An array in global memory: an input, an output or a value that one kernel leaves for another. */
+export interface Memory {
+  readonly name: string
+  readonly dtype: Dtype
+  readonly role: 'input' | 'output' | 'between'
+  /** Row-major, outermost first. `split` is the number of splits of the kernel that writes it. */
+  readonly axes: readonly { readonly name: string; readonly size: Size | 'splits' }[]
+}
+
+/** What one element is worth: a scalar expression over registers, shared and global memory. */
+export type Value =
+  | { readonly op: 'const'; readonly value: number; readonly dtype: Dtype }
+  | { readonly op: 'index'; readonly index: Index; readonly dtype: Dtype }
+  /** The own element of a register tile. */
+  | { readonly op: 'register'; readonly tile: RegisterTile; readonly dtype: Dtype }
+  | { readonly op: 'shared'; readonly tile: SharedTile; readonly at: readonly Index[]; readonly dtype: Dtype }
+  | { readonly op: 'load'; readonly memory: Memory; readonly at: Index; readonly dtype: Dtype }
+  | { readonly op: 'unary'; readonly name: UnaryName; readonly a: Value; readonly dtype: Dtype }
+  | { readonly op: 'binary'; readonly name: BinaryName; readonly a: Value; readonly b: Value; readonly dtype: Dtype }
+  | { readonly op: 'where'; readonly condition: Value; readonly a: Value; readonly b: Value; readonly dtype: Dtype }
+  | { readonly op: 'cast'; readonly a: Value; readonly dtype: Dtype }
+  /** Like where, but only the chosen side is evaluated: loads in the other one may be out of range. */
+  | { readonly op: 'guarded'; readonly condition: Value; readonly a: Value; readonly b: Value; readonly dtype: Dtype }
+  /**
+   * A fold within one thread: elements for `variable` in from .. to, put together with the monoid. `result` reads the
+   * components as variables; `position` is what the monoid's lift knows as `at`. `parts` are components that another
+   * kernel has folded already; they take the place of the lifted element.
+   */
+  | { readonly op: 'loop'; readonly monoid: Monoid; readonly parts?: readonly Value[]; readonly variable: Extract<Index, { op: 'scalar' }>; readonly from: Index; readonly to: Index; readonly element: Value; readonly position: Index; readonly count: Value; readonly dtype: Dtype }
+  /** A component of a monoid or a local of a fold, by name. Only inside `merge`, `fold` and `loop`. */
+  | { readonly op: 'local'; readonly name: string; readonly dtype: Dtype }
+
+/** A run of the radix selection over one row; see `lower/select.ts`. */
+export interface Selection {
+  /** The element at position `at` of the row, f32. */
+  readonly score: Value
+  readonly at: Extract<Index, { op: 'scalar' }>
+  readonly length: Index
+  readonly k: Index
+  readonly target: Memory
+  /** Where the row's positions go. */
+  readonly base: Index
+  readonly order: 'position' | 'score'
+}
+
+export type Statement =
+  | { readonly kind: 'comment'; readonly text: string; readonly source?: Source | undefined }
+  /** An integer by name: block-uniform, or one for each thread if it mentions a dimension with one register. */
+  | { readonly kind: 'let'; readonly name: string; readonly value: Index }
+  | { readonly kind: 'for'; readonly variable: string; readonly from: Index; readonly to: Index; readonly step: number; readonly body: readonly Statement[] }
+  /** The condition is the same for the whole block. */
+  | { readonly kind: 'if'; readonly condition: Value; readonly body: readonly Statement[] }
+  /** Every element of the tile becomes the value. `fresh` declares the tile. */
+  | { readonly kind: 'map'; readonly target: RegisterTile; readonly value: Value; readonly fresh: boolean }
+  /** Puts the elements along `over` into the components, within each thread. `counted`: elements that take part. */
+  | { readonly kind: 'fold'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly over: readonly Dim[]; readonly element: Value; readonly position: Index; readonly counted: Value | undefined }
+  /** components = components combined with the values, one per component. */
+  | { readonly kind: 'merge'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly values: readonly Value[] }
+  /** Puts the components of the threads along a dimension of one warp together; all of them then hold the result. */
+  | { readonly kind: 'combine'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly over: Dim }
+  /** All threads fill a shared tile; `at` are the variables of its axes in `value`. `vector` neighbours go at once. */
+  | { readonly kind: 'stage'; readonly target: SharedTile; readonly at: readonly Extract<Index, { op: 'scalar' }>[]; readonly value: Value; readonly vector: number }
+  /** Every element of a register tile goes to its place in a shared tile. */
+  | { readonly kind: 'spill'; readonly target: SharedTile; readonly dims: readonly Dim[]; readonly at: readonly Index[]; readonly value: Value }
+  /** target += left × right, summed over the last-named axis of each; `path` is the schedule's. */
+  | { readonly kind: 'contract'; readonly target: RegisterTile; readonly left: SharedTile; readonly right: SharedTile; readonly over: string; readonly extent: number; readonly path: 'scalar' }
+  /** Every element goes to memory where the condition holds. Threads that hold copies write once. `vector` at once. */
+  | { readonly kind: 'store'; readonly memory: Memory; readonly dims: readonly Dim[]; readonly at: Index; readonly value: Value; readonly condition: Value; readonly vector: number }
+  /** Finds and stores the positions of the best elements. `cache` has the keys of a row that fits, `sorted` what is put in order. */
+  | {
+    readonly kind: 'select'; readonly selection: Selection
+    readonly histogram: SharedTile; readonly totals: SharedTile; readonly state: SharedTile; readonly candidates: SharedTile
+    readonly cache?: SharedTile; readonly sorted?: { readonly keys: SharedTile; readonly positions: SharedTile }
+  }
+  | { readonly kind: 'barrier' }
+
+export interface GridAxis {
+  readonly name: string
+  /** Number of blocks along it. */
+  readonly blocks: Index
+}
+
+export interface Kernel {
+  readonly name: string
+  /** What it computes, for the head of the text. */
+  readonly summary: readonly string[]
+  readonly threads: number
+  /** Blocks, fastest first: blockIdx.x runs over their product. */
+  readonly grid: readonly GridAxis[]
+  readonly inputs: readonly Memory[]
+  readonly outputs: readonly Memory[]
+  /** Program symbols that the text mentions, as i32 arguments, sorted. */
+  readonly symbols: readonly string[]
+  /**
+   * Numbers of blocks that are arguments: `splits`, of a fold's parts (its own or of what it reads); `shares`, of the
+   * blocks among which the tiles of a result are divided.
+   */
+  readonly counts: readonly ('splits' | 'shares')[]
+  readonly body: readonly Statement[]
+}

@@ -1,0 +1,75 @@
+/** Names of kernels and arrays: from the user's labels, composites, axes and outputs; never two alike. */
+import { allChildren } from '../dsl/bind.js'
+import { topological, type Expr, type Of } from '../dsl/expr.js'
+import { foldMonoid, type Fold } from './folds.js'
+import type { Memory } from './kernel.js'
+import { open } from './lower/value.js'
+
+export interface Namer {
+  input(e: Of<'tensor'>): Memory
+  output(name: string, e: Expr): Memory
+  between(e: Expr): Memory
+  partials(f: Fold): Memory[]
+  /** What to call a node in messages. */
+  of(e: Expr): string
+  unique(wish: string): string
+}
+
+const identifier = (text: string): string => {
+  const words = text.split(/[^A-Za-z0-9]+/).filter(w => w !== '')
+  return words.map((w, i) => (i === 0 ? w[0]!.toLowerCase() : w[0]!.toUpperCase()) + w.slice(1)).join('').replace(/^[0-9]/, 'x$&') || 'value'
+}
+
+export function namer(outputs: Readonly<Record<string, Expr>>): Namer {
+  const labels = new Map<Expr, string>(), inputs = new Map<Expr, Memory>()
+  for (const e of topological(Object.values(outputs), allChildren)) {
+    if (e.kind !== 'composite') continue
+    const own = e.name.split(' ')[0]!
+    // Folds in a definition are known by the composition they belong to.
+    for (const inner of topological([e.definition], allChildren)) {
+      if ((inner.kind === 'reduce' || inner.kind === 'contract') && !labels.has(inner) && !e.args.includes(inner) && inner.kind === 'reduce' && inner.monoid.components.length > 1) labels.set(inner, own)
+    }
+    labels.set(open(e), own)
+  }
+  for (const [name, e] of Object.entries(outputs)) if (!labels.has(open(e))) labels.set(open(e), name)
+  const taken = new Set<string>()
+  const unique = (wish: string): string => {
+    let name = wish
+    for (let i = 2; taken.has(name); i++) name = `${wish}${i}`
+    taken.add(name)
+    return name
+  }
+  const of = (e: Expr): string => identifier(labels.get(e) ?? defaultName(e))
+  const axesOf = (e: Expr): Memory['axes'] => e.axes.map(a => ({ name: a.name, size: a.size }))
+  // Inputs keep their names, so they choose first.
+  for (const e of topological(Object.values(outputs), allChildren)) if (e.kind === 'tensor') inputs.set(e, { name: unique(e.name), dtype: e.dtype, role: 'input', axes: axesOf(e) })
+  return {
+    input: e => inputs.get(e)!,
+    output: (name, e) => ({ name: unique(identifier(name)), dtype: e.dtype, role: 'output', axes: axesOf(e) }),
+    between: e => ({ name: unique(of(e)), dtype: e.dtype, role: 'between', axes: axesOf(e) }),
+    partials: f => foldMonoid(f).components.map(c => ({
+      name: unique(identifier(`${of(f)} ${c.name === 'total' ? '' : c.name} Parts`)), dtype: c.dtype, role: 'between' as const,
+      axes: [{ name: 'splits', size: 'splits' as const }, ...axesOf(f)],
+    })),
+    of, unique,
+  }
+}
+
+function defaultName(e: Expr): string {
+  switch (e.kind) {
+    case 'topK': return e.as
+    case 'contract': return 'product'
+    case 'reduce': return e.monoid.name
+    case 'window': return `${e.pool} pooled`
+    case 'tensor': return e.name
+    case 'map': return 'mapped'
+    default: return e.kind
+  }
+}
+
+/** A kernel is named after what it stores: `computeVotes`, `selectKept`, `gatherKeys`, `softmaxStatistics`. */
+export function groupName(names: Namer, rule: 'point' | 'stream' | 'select', node: Expr, memory: string): string {
+  if (memory.endsWith('Parts')) return names.unique(`${names.of(node)}Statistics`)
+  const moves = ['gather', 'concat', 'slice', 'rename', 'tensor'].includes(node.kind)
+  return names.unique(`${rule === 'select' ? 'select' : moves ? 'gather' : 'compute'}${memory[0]!.toUpperCase()}${memory.slice(1)}`)
+}

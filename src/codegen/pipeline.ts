@@ -1,0 +1,102 @@
+/**
+ * From a plan to text, in stages that are values: `plan`, `lower`, `emit`. The passes are the list below.
+ */
+import type { Sizes } from '../dsl/size.js'
+import { check } from './check.js'
+import { placeBarriers } from './barriers.js'
+import { emit, type EmittedKernel } from './emit/cuda.js'
+import { layoutShared } from './facts.js'
+import type { Kernel } from './kernel.js'
+import { groupSummary } from './explain.js'
+import { lowerPoint } from './lower/point.js'
+import { lowerSelect } from './lower/select.js'
+import { lowerStream } from './lower/stream.js'
+import { insideFacts, valueAt, type Environment } from './lower/value.js'
+import type { Group, Plan } from './plan.js'
+import { defaultPoint, invalid, streamCandidates, type Schedule } from './schedule.js'
+import { defaultSelect } from './schedule-select.js'
+import { WeftError } from '../dsl/errors.js'
+
+/** Schedules by kernel name; what is not named gets its default. */
+export type Schedules = Readonly<Record<string, Schedule>>
+
+type Pass = (k: Kernel) => Kernel
+/** What happens to a kernel between lowering and emission. */
+export const passes: readonly { readonly name: string; readonly run: Pass }[] = [
+  { name: 'barriers', run: k => ({ ...k, body: placeBarriers(k.body) }) },
+  { name: 'check', run: k => {
+    const faults = check(k)
+    if (faults.length > 0) throw new WeftError('internal', `the compiler made a faulty kernel: ${faults.join('; ')}`, { fix: 'please report the program' })
+    return k
+  } },
+]
+
+/** A kernel with the schedule it was made with. */
+export interface LoweredKernel {
+  readonly group: Group
+  readonly schedule: Schedule
+  readonly kernel: Kernel
+}
+
+/** Every group of a plan as a kernel, in the order they run. */
+export function lower(plan: Plan, schedules: Schedules = {}): LoweredKernel[] {
+  return plan.groups.map(group => {
+    const wanted = schedules[group.name]
+    if (wanted !== undefined) {
+      if (wanted.rule !== group.rule) throw new WeftError('schedule', `kernel ${group.name} is of the rule ${group.rule}, its schedule of ${wanted.rule}`, { fix: 'use a schedule that `explain --stage schedule` prints' })
+      const reason = invalid(wanted)
+      if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values' })
+      return { group, schedule: wanted, kernel: lowerGroup(group, wanted) }
+    }
+    return lowerDefault(group)
+  })
+}
+
+/** 99 KB: what a block may have on every GPU since sm_80 but for 1 KB that the system keeps. */
+const portableShared = 99 * 1024
+
+function lowerDefault(group: Group): LoweredKernel {
+  if (group.rule === 'point') return { group, schedule: defaultPoint, kernel: lowerGroup(group, defaultPoint) }
+  if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect) }
+  // The largest tile whose operands fit.
+  for (const schedule of streamCandidates) {
+    const kernel = lowerGroup(group, schedule)
+    if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel }
+  }
+  throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${portableShared} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
+}
+
+function lowerGroup(group: Group, schedule: Schedule): Kernel {
+  const kernel = rules[group.rule](group, schedule as never)
+  return passes.reduce((k, pass) => pass.run(k), kernel)
+}
+
+const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => Kernel } = {
+  point: (group, schedule) => lowerPoint({
+    name: group.name, summary: groupSummary(group), stored: group.loads,
+    roots: group.roots.map(r => ({ node: r.node, memory: r.stored.form === 'array' ? r.stored.memory : partsInPoint() })),
+  }, schedule),
+  stream: (group, schedule) => lowerStream({ name: group.name, summary: groupSummary(group), roots: group.roots, shape: group.shape!, stored: group.loads }, schedule),
+  select: (group, schedule) => {
+    const root = group.roots[0]!, node = root.node
+    if (node.kind !== 'topK' || root.stored.form !== 'array') throw new Error('a select group stores a topK')
+    const names = new Map<string, number>()
+    const fresh = (wish: string): string => { const n = (names.get(wish) ?? 0) + 1; names.set(wish, n); return n === 1 ? wish : `${wish}${n}` }
+    return lowerSelect({
+      name: group.name, node, summary: groupSummary(group), target: root.stored.memory, stored: group.loads,
+      score: (env: Environment) => {
+        const facts = node.arg.axes.flatMap(a => insideFacts(env.get(a.name)!, a.size))
+        return valueAt(node.arg, env, { stored: group.loads, tile: () => undefined, fresh, safe: facts, assumed: facts })
+      },
+      fresh,
+    }, schedule)
+  },
+}
+const partsInPoint = (): never => { throw new Error('a point kernel stores no parts') }
+
+export { emit, type EmittedKernel }
+
+/** Number of blocks of a kernel for given sizes. */
+export const gridBlocks = (k: Kernel, sizes: Sizes, evaluate: (i: Kernel['grid'][number]['blocks'], s: Sizes) => number): number =>
+  k.grid.reduce((n, g) => n * evaluate(g.blocks, sizes), 1)
+

@@ -1,0 +1,81 @@
+/**
+ * How a streaming kernel divides its axes: which are the grid, which are the rows of a tile, which is streamed, and which
+ * lie beside the streamed one in the result of a contraction along it.
+ */
+import { axisOf, type Axis, type Expr } from '../dsl/expr.js'
+import { fixedSize } from '../dsl/size.js'
+import { inside, isFold, longAxes, foldArg, longestResident, type Fold } from './folds.js'
+import { open } from './lower/value.js'
+
+export interface RowAxis {
+  readonly axis: Axis
+  /** Folded within the kernel; else it is part of the result. */
+  readonly folded: boolean
+  /** A folded axis that a later pass needs whole, or that cannot be taken in parts. */
+  readonly whole: boolean
+}
+
+export interface StreamShape {
+  /** One block per position along these. */
+  readonly grid: readonly Axis[]
+  readonly rows: readonly RowAxis[]
+  /** The result's own streamed axis, if it has one: tiles of it are stored. */
+  readonly column: Axis | undefined
+  /** Result axes of a contraction along the streamed axis that only its right operand has. */
+  readonly beside: readonly Axis[]
+}
+
+/** The shape of a kernel for this root, or the reason why there is none. */
+export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) => boolean): StreamShape | string {
+  if (folds.some(f => f.kind === 'reduce' && f.monoid.ordered)) return 'its order of elements is fixed: one thread goes through them'
+  const streams = folds.filter(f => longAxes(f).length > 0)
+  const several = streams.find(f => longAxes(f).length > 1)
+  if (several !== undefined) return `it folds over ${longAxes(several).length} long axes at once`
+
+  // The result's axis that no streamed fold has is the column.
+  const free = root.axes.filter(a => streams.every(f => axisOf(f, a.name) === undefined))
+  const column = streams.length > 0 ? (free.length === 1 ? free[0] : undefined) : columnOf(root, folds)
+  if (streams.length > 0 && free.length > 1) return 'the result goes along several axes that the fold does not have'
+  if (streams.length === 0 && column === undefined) return 'there is no long axis to go along'
+  const contracts = folds.filter(f => f.kind === 'contract')
+  const wide = contracts.filter(f => longAxes(f).length > 0)
+  if (wide.length > 1 || wide.some(f => inside(root, leaf).some(e => isFold(e) && e !== f && longAxes(e).length > 0 && inside(e, leaf).includes(f)))) {
+    return 'one contraction along the streamed axis is the limit, and nothing may stream over its result'
+  }
+  const beside = wide.flatMap(f => f.right.axes.filter(a => axisOf(root, a.name) !== undefined && axisOf(f.left, a.name) === undefined))
+  if (wide.some(f => inside(open(f.right), leaf).some(isFold))) return 'the right operand of a contraction along the streamed axis is computed'
+
+  const rows: RowAxis[] = [], grid: Axis[] = []
+  for (const a of root.axes) {
+    if (a === column || beside.some(b => b.name === a.name)) continue
+    // Tiles pay where one operand lacks the axis: what it loads serves all rows.
+    const reused = contracts.some(f => (axisOf(f.left, a.name) === undefined) !== (axisOf(f.right, a.name) === undefined))
+    if (reused) rows.push({ axis: a, folded: false, whole: false })
+    else grid.push(a)
+  }
+  for (const f of folds) {
+    const needed = f.kind === 'reduce' ? f.over.filter(n => !longAxes(f).includes(n))
+      : [f.left, f.right].some(e => inside(open(e), leaf).some(isFold)) ? f.over.filter(n => !longAxes(f).includes(n)) : []
+    for (const n of needed) {
+      const axis = axisOf(foldArg(f), n)!
+      if (rows.some(r => r.axis.name === n) || grid.some(g => g.name === n) || column?.name === n) return `axis '${n}' is folded and kept in one kernel`
+      if ((fixedSize(axis.size) ?? Infinity) > longestResident) return `axis '${n}' is too long to be held by a block`
+      const later = f.kind === 'contract' || streams.some(s => axisOf(s, n) !== undefined)
+      rows.unshift({ axis, folded: true, whole: later })
+    }
+  }
+  const seen = rows.map(r => r.axis.name)
+  if (new Set(seen).size !== seen.length) return 'two folds use the same axis'
+  // Unfolded rows first, then folds from the last to the first: the first fold's axis lies innermost.
+  rows.sort((x, y) => Number(x.folded) - Number(y.folded))
+  return { grid, rows, column, beside }
+}
+
+/** The longest axis of the result; among those a contraction's operand lacks, if there are any. */
+function columnOf(root: Expr, folds: readonly Fold[]): Axis | undefined {
+  const length = (a: Axis): number => fixedSize(a.size) ?? Infinity
+  const candidates = root.axes.filter(a => length(a) >= 32)
+  const reused = candidates.filter(a => folds.some(f => f.kind === 'contract' && (axisOf(f.left, a.name) === undefined) !== (axisOf(f.right, a.name) === undefined)))
+  const best = (list: readonly Axis[]): Axis | undefined => list.reduce<Axis | undefined>((b, a) => (b === undefined || length(a) >= length(b) ? a : b), undefined)
+  return best(reused.length > 0 ? reused : candidates)
+}

@@ -1,0 +1,48 @@
+/** Device memory with a lifetime. */
+import { WeftError } from '../dsl/errors.js'
+import { ended } from './driver-calls.js'
+import './lifetime.js'
+
+export class DeviceBuffer implements Disposable {
+  readonly bytes: number
+  readonly label: string
+  /** False for memory that belongs to someone else (`device.wrap`): freeing it only ends this handle. */
+  readonly owned: boolean
+  readonly #address: bigint
+  readonly #release: (buffer: DeviceBuffer, address: bigint) => void
+  #alive = true
+
+  constructor(address: bigint, bytes: number, label: string, owned: boolean, release: (buffer: DeviceBuffer, address: bigint) => void) {
+    this.#address = address
+    this.bytes = bytes
+    this.label = label
+    this.owned = owned
+    this.#release = release
+  }
+
+  get alive(): boolean {
+    return this.#alive
+  }
+
+  /** The device address. 0n for a buffer of no bytes. */
+  get pointer(): bigint {
+    if (!this.#alive) throw ended(this.describe(), 'its address was asked for')
+    return this.#address
+  }
+
+  describe(): string {
+    return `buffer ${JSON.stringify(this.label)} of ${this.bytes} bytes`
+  }
+
+  /** Frees the memory. Twice is an error: the second one would be someone else's memory by then. */
+  free(): void {
+    if (!this.#alive) throw new WeftError('double-free', `${this.describe()} was freed twice`, { fix: 'free it once, or leave it to `using`' })
+    this.#release(this, this.#address)
+    this.#alive = false
+  }
+
+  /** The end of a `using` block: frees unless that was done already. */
+  [Symbol.dispose](): void {
+    if (this.#alive) this.free()
+  }
+}

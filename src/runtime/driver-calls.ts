@@ -1,0 +1,71 @@
+/**
+ * Calls of the driver with their errors: a status other than 0 becomes a `CudaError`, and the first sticky one poisons
+ * everything that shares the context, so that later calls report the cause and not its echo.
+ */
+import { WeftError } from '../dsl/errors.js'
+import { CudaError, isSticky } from './errors.js'
+import type { Driver, driverTable, Library } from './ffi/index.js'
+
+export type DriverLibrary = Pick<Library<typeof driverTable>, 'ffi' | 'file' | 'functions' | 'has'>
+type Arguments<N extends keyof Driver> = Parameters<Driver[N]>
+
+/** The status of a stream or an event that is still under way: an answer and no error. */
+export const notReady = 600
+
+export class DriverCalls {
+  readonly library: DriverLibrary
+  /** The first sticky error. */
+  poison: CudaError | undefined
+  /** Named in messages: an error of a launch often surfaces in a later call. */
+  lastKernel = ''
+  /** What a message calls the device. */
+  device = ''
+
+  readonly #explain: (() => string) | undefined
+
+  constructor(library: DriverLibrary, explain?: () => string) {
+    this.library = library
+    this.#explain = explain
+  }
+
+  /** Calls and throws on any status but 0. */
+  run<N extends keyof Driver & string>(name: N, ...args: Arguments<N>): void {
+    const status = this.status(name, ...args)
+    if (status !== 0) throw this.error(name, status)
+  }
+
+  /** Calls and gives the status, after the check that the device is still usable. */
+  status<N extends keyof Driver & string>(name: N, ...args: Arguments<N>): number {
+    if (this.poison !== undefined) throw this.poison
+    return (this.library.functions[name] as (...args: readonly unknown[]) => number)(...args)
+  }
+
+  /** For clean-up: an error is dropped, and a poisoned context is not called at all. */
+  quietly<N extends keyof Driver & string>(name: N, ...args: Arguments<N>): void {
+    if (this.poison !== undefined) return
+    const status = (this.library.functions[name] as (...args: readonly unknown[]) => number)(...args)
+    if (status !== 0) this.error(name, status)
+  }
+
+  /** The error for a status; a sticky one is remembered. */
+  error(name: string, status: number): CudaError {
+    const kernel = this.lastKernel === '' ? '' : `last kernel launched: ${this.lastKernel}`
+    const context = [this.device, kernel].filter((part) => part !== '').join('; ')
+    const own = isSticky(status) ? (this.#explain?.() ?? '') : ''
+    const text = this.describe('cuGetErrorString', status)
+    const error = new CudaError(name, status, this.describe('cuGetErrorName', status), own === '' ? text : `${text}: ${own}`, context)
+    if (error.sticky) this.poison ??= error
+    return error
+  }
+
+  describe(which: 'cuGetErrorName' | 'cuGetErrorString', status: number): string {
+    const text = new BigUint64Array(1)
+    const { functions, ffi } = this.library
+    if (!this.library.has(which) || functions[which](status, text) !== 0 || text[0] === 0n) return which === 'cuGetErrorName' ? 'unknown error' : 'no description'
+    return ffi.readString(text[0] ?? 0n)
+  }
+}
+
+/** Using something after its end. */
+export const ended = (what: string, use: string): WeftError =>
+  new WeftError('use-after-free', `${use}: ${what} was freed before`, { fix: 'free it after its last use; work on a stream is finished when `await stream.done()` returns' })

@@ -1,0 +1,113 @@
+// What a compiled kernel and the emulator's library share. No system header: a kernel may be named like a C function.
+//
+// A kernel's shared object links with nothing of the emulator. It finds the thread it runs as through its own stack:
+// a fiber's stack is aligned to its size and its record lies at the top, so that masking the frame's address finds it.
+// That costs one instruction, where thread-local storage of a loaded library costs a call. The record also holds the
+// two functions that a kernel calls back: stop (barriers, shuffles) and fail.
+#pragma once
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using i32 = int;
+using i64 = long long;
+using f32 = float;
+
+namespace emu {
+
+constexpr u32 abiVersion = 1;
+constexpr u32 warpLanes = 32;
+constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024 threads: 128 MiB of addresses
+
+struct Index3 { u32 x, y, z; };
+
+// Why a fiber gave up the processor
+enum class Stop : u32 { none, barrier, barrierOr, shuffle, ballot, finished, failed };
+
+// What a kernel did wrong; the library writes the sentence
+enum class Wrong : u32 {
+  globalIndex,      // a: index, b: elements, c: bytes of an element, where: first element
+  sharedIndex,      // the same
+  globalAlignment,  // a: address, b: alignment wanted
+  sharedAlignment,  // a: byte offset in the arena, b: alignment wanted
+  sharedPlace,      // a: byte offset, b: bytes
+  argument,         // a: address, b: alignment wanted
+  shuffleLane,      // a: the lane asked for
+  undefined,        // text: what; a, b: operands
+  race,             // a: index, b: the other thread, and its line above bit 32, c: the other's Access
+};
+struct Failure {
+  Wrong wrong;
+  i32 line;         // in the text that was compiled; 0: not known
+  bool write;
+  i64 a;
+  u64 b, c;
+  const void* where;
+  const char* text;
+};
+
+struct Fiber;
+
+// Who touched a byte of shared memory last, in which stretch between two barriers
+struct Shadow {
+  u32 writeEpoch, readEpoch;
+  i32 writeLine, readLine;
+  u16 writer, reader;
+  bool atomic;
+};
+
+struct Warp {
+  Shadow* shadow;             // of the block's arena
+  u32 epoch;                  // counts barriers, of all blocks that the worker has run
+  Fiber* lanes[warpLanes];    // null: not started, exited or never existed
+  u32 exists;                 // the set of lanes that the block has
+  u32 ballot;
+  u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
+};
+
+struct alignas(128) Fiber {
+  Index3 thread, block;
+  const Index3* blockDim;
+  const Index3* gridDim;
+  u32 linear;              // in the block
+  i32 line;                // of the last barrier or shuffle
+  Stop stopped;
+  u32 parity;              // which of the two slots the last exchange used
+  Warp* warp;
+  u8* shared;              // the block's arena
+  u64 sharedBytes;
+  bool anyVote;            // the result of barrierOr
+  void* stackPointer;
+  void* worker;            // the library's
+  void (*stop)(Fiber*, Stop, i32 line);
+  void (*fail)(Fiber*, const Failure&);  // does not return
+};
+
+static_assert(sizeof(Fiber) == 128, "fiberOf places records 128 bytes apart");
+
+// The record of the stack that the address lies in. Neighbouring stacks have it 128 bytes further down: at the same
+// offset in each, the records of 1024 threads would share a few sets of the cache (twice as slow at barriers).
+__attribute__((always_inline)) inline Fiber* fiberOf(u64 address) {
+  const u64 stack = address & ~(stackBytes - 1);
+  return reinterpret_cast<Fiber*>(stack + stackBytes - sizeof(Fiber) - (stack / (stackBytes / 128) & 127 * 128));
+}
+__attribute__((always_inline)) inline Fiber* self() { return fiberOf(reinterpret_cast<u64>(__builtin_frame_address(0))); }
+
+// The allocation that a pointer argument lies in; null where there is none
+struct Extent {
+  u8* begin;
+  u64 bytes;
+};
+
+// One per kernel, exported as weftKernel_NAME
+struct Kernel {
+  u32 abi;
+  u32 argumentCount;
+  const u32* argumentBytes;
+  const bool* argumentIsPointer;
+  void (*run)(const void* const* arguments, const Extent* extents);
+  const char* const* text;  // the source, to quote a failure's line
+};
+
+}  // namespace emu

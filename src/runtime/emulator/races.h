@@ -1,0 +1,50 @@
+// Races in shared memory, found whatever the order of threads: with WEFT_CHECK_RACES every byte of the arena has a
+// shadow that says who read and wrote it since the last barrier. Two threads, one of them writing, not both atomically:
+// a failure that names both lines. Exchanges of a warp order nothing in memory, by CUDA's rules and here.
+//
+// Off by default: a shared access costs 4 to 10 times as much, and orders catch most of it.
+#pragma once
+#include "abi.h"
+
+namespace emu {
+
+[[noreturn]] inline void fail(const Failure& failure);
+
+enum class Access : u32 { read, write, atomic };
+
+#ifdef WEFT_CHECK_RACES
+constexpr u16 several = 0xffff;  // more than one thread: never equal to the thread that looks
+
+[[noreturn]] __attribute__((noinline, cold)) inline void
+race(Access access, u64 index, i32 line, u16 other, i32 otherLine, Access otherAccess) {
+  fail({Wrong::race, line, access != Access::read, i64(index), u64(u32(otherLine)) << 32 | other, u64(otherAccess), nullptr, nullptr});
+}
+
+inline void touch(const void* at, u64 bytes, u64 index, Access access, i32 line) {
+  const Fiber* fiber = self();
+  const u32 epoch = fiber->warp->epoch;
+  const u16 me = u16(fiber->linear);
+  Shadow* shadow = fiber->warp->shadow + (static_cast<const u8*>(at) - fiber->shared);
+  for (u64 i = 0; i < bytes; ++i) {
+    Shadow& s = shadow[i];
+    const bool written = s.writeEpoch == epoch, read = s.readEpoch == epoch;
+    if (written && s.writer != me && !(access == Access::atomic && s.atomic))
+      race(access, index, line, s.writer, s.writeLine, s.atomic ? Access::atomic : Access::write);
+    if (access == Access::read) {
+      s.reader = read && s.reader != me ? several : me;
+      if (s.reader != several || !read) s.readLine = line;
+      s.readEpoch = epoch;
+    } else {
+      if (read && s.reader != me) race(access, index, line, s.reader, s.readLine, Access::read);
+      s.writer = written && s.writer != me ? several : me;
+      s.atomic = access == Access::atomic && (s.atomic || !written);
+      s.writeLine = line;
+      s.writeEpoch = epoch;
+    }
+  }
+}
+#else
+__attribute__((always_inline)) inline void touch(const void*, u64, u64, Access, i32) {}
+#endif
+
+}  // namespace emu

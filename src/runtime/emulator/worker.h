@@ -1,0 +1,50 @@
+// One worker: a thread of the library with its stacks, its arena and the block that it runs.
+#pragma once
+#include "fibers.h"
+#include "internal.h"
+
+namespace emu {
+
+constexpr u32 maxWarps = 32;
+
+// Sets of lanes
+struct WarpState {
+  u32 exists, ready, exchanging, atBarrier, exited;
+};
+
+struct Worker {
+  Stacks stacks;
+  Launch* launch = nullptr;
+  Index3 block{};
+  u8* arena = nullptr;
+  u64 arenaBytes = 0;
+  Shadow* shadow = nullptr;              // touched by kernels that were compiled to find races
+  u32 epoch = 0;
+  u32 warpCount = 0;
+  Warp warps[maxWarps];
+  WarpState states[maxWarps];
+  void* scheduler = nullptr;             // the saved place of the worker's own stack
+  Fiber* volatile current = nullptr;     // the fiber that runs; null while the scheduler does
+  Failure failure{};                     // of the current fiber
+  const char* fault = nullptr;           // a failure found by a signal handler, already in words
+  int faultError = 0;
+  u64 random = 0;
+  u64 switches = 0;
+};
+
+inline u32 lowest(u32 mask) { return u32(__builtin_ctz(mask)); }
+
+inline u64 mix(u64 x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+  x = (x ^ x >> 27) * 0x94d049bb133111eb;
+  return x ^ x >> 31;
+}
+
+// ---- executor.cpp ----
+bool runThread(Worker& worker, u32 warp, u32 lane);  // until it stops; false: the kernel failed
+bool exchange(Worker& worker, u32 warp);             // when no lane of the warp can run; false: they wait in vain
+// ---- orders.cpp ----
+bool runPhase(Worker& worker, const Order& order);   // all threads as far as they come; false: the kernel failed
+
+}  // namespace emu

@@ -1,0 +1,252 @@
+/**
+ * Programs: outputs compiled for a device. A program is prepared for each set of sizes that needs a text of its own
+ * (usually one), and launched with arrays or device buffers.
+ *
+ *     using program = await compile({ keys, values }, { device: 'emulator' })
+ *     const { keys, values } = await program.run({ q, k, v })
+ */
+import { bindSizes, inputsOf, checkSizes } from '../dsl/bind.js'
+import { newArray, type TypedArray } from '../dsl/dtype.js'
+import { WeftError } from '../dsl/errors.js'
+import type { Expr } from '../dsl/expr.js'
+import { evaluateSize, type Sizes } from '../dsl/size.js'
+import { sourceText } from '../codegen/emit/cuda.js'
+import { emit, lower, type LoweredKernel, type EmittedKernel, type Schedules } from '../codegen/pipeline.js'
+import { plan, type Plan } from '../codegen/plan.js'
+import type { Memory } from '../codegen/kernel.js'
+import { openDevice, type OpenedDevice, type OpenOptions } from './devices.js'
+import { DeviceBuffer, type Kernel, type KernelArgument, type KernelResources, type Module, type Stream } from './driver-device.js'
+import { elementCount, inOrder, type HostTensor } from './host-tensor.js'
+import { blocksOf, bytesOf, launchNumbers, shapeOf, type LaunchNumbers } from './launch-plan.js'
+import { interpret } from './reference.js'
+import './lifetime.js'
+
+/** Data on a device: row-major over named axes. */
+export interface DeviceTensor {
+  readonly dtype: Expr['dtype']
+  readonly axes: readonly string[]
+  readonly shape: readonly number[]
+  readonly buffer: DeviceBuffer
+}
+/** A typed array alone is enough where `sizes` tells every length. */
+export type Input = HostTensor | DeviceTensor | TypedArray
+
+export interface CompileOptions extends OpenOptions {
+  /** 'cuda', 'cuda:1', 'emulator', 'reference', or an open device (which stays open). Default: the best there is. */
+  readonly device?: string | OpenedDevice
+  /** By kernel name. */
+  readonly schedules?: Schedules
+}
+
+export interface RunOptions {
+  /** Values of symbols that the inputs' shapes do not tell. */
+  readonly sizes?: Sizes
+  /** Default: the device's default stream. */
+  readonly stream?: Stream
+  /** Where outputs go; those not named are allocated. */
+  readonly outputs?: Readonly<Record<string, DeviceBuffer>>
+}
+
+/** Kernels for one set of sizes, compiled and loaded. */
+export interface Prepared {
+  readonly plan: Plan
+  readonly kernels: readonly LoweredKernel[]
+  readonly emitted: readonly EmittedKernel[]
+  readonly numbers: LaunchNumbers
+  /** Registers and spills by kernel, from the compiler's report; empty for the emulator. */
+  readonly resources: readonly KernelResources[]
+  readonly fromCache: boolean
+}
+
+/** A run that is under way. Its buffers live until it is disposed of. */
+export interface Launch extends Disposable {
+  readonly outputs: Readonly<Record<string, DeviceTensor>>
+  /** Resolves when the device has finished. */
+  done(): Promise<void>
+  /** Waits and copies the outputs. */
+  read(): Promise<Record<string, HostTensor>>
+}
+
+export interface Program extends Disposable {
+  readonly outputs: Readonly<Record<string, Expr>>
+  /** Undefined on the reference device. */
+  readonly device: OpenedDevice | undefined
+  /** Plans, compiles and loads for these sizes. Needed before `launch`; `run` does it. */
+  prepare(sizes: Sizes): Promise<Prepared>
+  /** Enqueues all kernels and returns at once. Inputs on the host are uploaded. */
+  launch(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Launch
+  /** Runs and returns the outputs as arrays. */
+  run(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Promise<Record<string, HostTensor>>
+}
+
+/**
+ * Compiles outputs for a device. Kernels are written and compiled when sizes are first known.
+ * @throws EnvironmentError where the device asked for is not there
+ */
+export async function compile(outputs: Readonly<Record<string, Expr>>, options: CompileOptions = {}): Promise<Program> {
+  const wanted = options.device ?? process.env['WEFT_DEVICE']
+  if (wanted === 'reference') return referenceProgram(outputs)
+  const own = typeof wanted !== 'object'
+  return deviceProgram(outputs, own ? await openDevice(wanted === '' ? undefined : wanted, options) : wanted, own, options.schedules ?? {})
+}
+
+function referenceProgram(outputs: Readonly<Record<string, Expr>>): Program {
+  return {
+    outputs, device: undefined,
+    prepare: () => Promise.reject(noKernels()),
+    launch: () => { throw noKernels() },
+    run: (inputs, options = {}) => {
+      const host = Object.fromEntries(Object.entries(inputs).map(([name, x]) => {
+        if ('buffer' in x && x.buffer instanceof DeviceBuffer) throw new WeftError('input', `the input '${name}' lies on a device`, { fix: 'pass a typed array to the reference device' })
+        return [name, withShape(outputs, name, x as HostTensor | TypedArray, options.sizes ?? {}) as HostTensor]
+      }))
+      return Promise.resolve(interpret(outputs, host, options.sizes === undefined ? {} : { sizes: options.sizes }))
+    },
+    [Symbol.dispose]: () => {},
+  }
+}
+const noKernels = (): WeftError => new WeftError('device', 'the reference device has no kernels to launch', { fix: 'use run, or another device' })
+
+interface Loaded extends Prepared {
+  readonly modules: readonly Module[]
+  readonly functions: readonly Kernel[]
+}
+
+function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDevice, own: boolean, schedules: Schedules): Program {
+  const { device, compiler } = opened
+  const bySizes = new Map<string, Promise<Loaded>>(), byText = new Map<string, Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>>>()
+  const ready = new Map<string, Loaded>()
+  const inputs = inputsOf(outputs)
+
+  const load = async (emitted: readonly EmittedKernel[]): Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>> => {
+    // NVRTC compiles kernels side by side; a C++ compiler starts slowly, so it gets them in as many texts as there are cores.
+    const bundles = compiler.target === 'cuda' ? emitted.map(k => [k]) : divide(emitted, 2)
+    const images = await Promise.all(bundles.map(b => compiler.compile({ text: sourceText(b, compiler.target), kernels: b.map(k => k.name), arch: device.arch, name: `${b[0]!.name}.cu` })))
+    const modules = images.map(i => device.load(i.image))
+    const home = new Map(bundles.flatMap((b, i) => b.map(k => [k.name, modules[i]!] as const)))
+    return { modules, functions: emitted.map(k => home.get(k.name)!.kernel(k.name)), resources: images.flatMap(i => i.resources), fromCache: images.every(i => i.fromCache) }
+  }
+  const prepare = (sizes: Sizes): Promise<Loaded> => {
+    const key = sizesKey(sizes)
+    const known = bySizes.get(key)
+    if (known !== undefined) return known
+    const work = (async () => {
+      const planned = plan(outputs, { sizes }), kernels = lower(planned, schedules), emitted = kernels.map(k => emit(k.kernel))
+      const text = emitted.map(k => k.text).join()
+      let loaded = byText.get(text)
+      if (loaded === undefined) byText.set(text, (loaded = load(emitted)))
+      const all: Loaded = { plan: planned, kernels, emitted, numbers: launchNumbers(kernels, sizes, device.multiprocessors), ...(await loaded) }
+      ready.set(key, all)
+      return all
+    })()
+    bySizes.set(key, work)
+    work.catch(() => { bySizes.delete(key); byText.clear() })
+    return work
+  }
+  const bind = (given: Readonly<Record<string, Input>>, options: RunOptions): { sizes: Sizes; tensors: Record<string, HostTensor | DeviceTensor> } => {
+    const extra = Object.keys(given).find(n => !inputs.has(n))
+    if (extra !== undefined) throw new WeftError('input', `the program has no input '${extra}'`, { fix: `its inputs are ${[...inputs.keys()].join(', ')}` })
+    const tensors = Object.fromEntries(Object.entries(given).map(([name, x]) => [name, withShape(outputs, name, x, options.sizes ?? {})]))
+    const shapes = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [name, Object.fromEntries(t.axes.map((a, i) => [a, t.shape[i]!]))]))
+    for (const [name, t] of Object.entries(tensors)) {
+      const declared = inputs.get(name)!.dtype
+      if (t.dtype !== declared) throw new WeftError('dtype', `the input '${name}' is ${t.dtype}, declared as ${declared}`, { fix: `convert it, or declare tensor('${name}', '${t.dtype}', ...)` })
+    }
+    return { sizes: bindSizes(outputs, shapes, options.sizes), tensors }
+  }
+
+  const launch = (given: Readonly<Record<string, Input>>, options: RunOptions = {}): Launch => {
+    const { sizes, tensors } = bind(given, options)
+    const p = ready.get(sizesKey(sizes))
+    if (p === undefined) throw new WeftError('not-prepared', 'there are no kernels for these sizes yet', { fix: 'await program.prepare(sizes) first, or use run' })
+    checkSizes(outputs, sizes)
+    const stream = options.stream ?? device.defaultStream
+    const owned: DeviceBuffer[] = []
+    const keep = (b: DeviceBuffer): DeviceBuffer => { owned.push(b); return b }
+    try {
+      const buffers = new Map<string, DeviceBuffer>()
+      for (const [name, t] of Object.entries(tensors)) {
+        if ('buffer' in t) { buffers.set(name, aligned(name, t.buffer)); continue }
+        const ordered = inOrder(t, inputs.get(name)!.axes.map(a => a.name))
+        const buffer = keep(device.alloc(Math.max(16, ordered.data.byteLength), name))
+        device.upload(buffer, ordered.data, stream)
+        buffers.set(name, buffer)
+      }
+      const arrays = new Map<Memory, DeviceBuffer>()
+      const bufferOf = (m: Memory): DeviceBuffer => {
+        if (m.role === 'input') return buffers.get(m.name)!
+        let b = arrays.get(m)
+        if (b === undefined) arrays.set(m, (b = m.role === 'output' && options.outputs?.[m.name] !== undefined ? fitting(m, options.outputs[m.name]!, bytesOf(m, p.numbers)) : keep(device.alloc(Math.max(16, bytesOf(m, p.numbers)), m.name))))
+        return b
+      }
+      p.kernels.forEach((k, i) => {
+        const blocks = blocksOf(k, p.numbers)
+        const args: KernelArgument[] = [
+          ...k.kernel.inputs.map(bufferOf), ...k.kernel.outputs.map(bufferOf),
+          ...k.kernel.symbols.map(s => ({ kind: 'i32', value: sizes[s]! }) as const),
+          ...k.kernel.counts.map(c => ({ kind: 'i32', value: c === 'splits' ? p.numbers.splits : p.numbers.shares[k.kernel.name] ?? 1 }) as const),
+        ]
+        if (blocks > 0) device.launch(p.functions[i]!, { grid: [blocks, 1, 1], block: k.kernel.threads, shared: p.emitted[i]!.sharedBytes, stream }, args)
+      })
+      const results = outputTensors(p, outputs, bufferOf)
+      return {
+        outputs: results,
+        done: () => stream.done(),
+        read: async () => {
+          await stream.done()
+          return Object.fromEntries(Object.entries(results).map(([name, t]) => {
+            const data = newArray(t.dtype, elementCount(t.shape))
+            return [name, { dtype: t.dtype, axes: t.axes, shape: t.shape, data: device.downloadSync(t.buffer, data) }]
+          }))
+        },
+        [Symbol.dispose]: () => owned.forEach(b => b[Symbol.dispose]()),
+      }
+    } catch (error) {
+      owned.forEach(b => b[Symbol.dispose]())
+      throw error
+    }
+  }
+  return {
+    outputs, device: opened, prepare, launch,
+    run: async (given, options = {}) => {
+      await prepare(bind(given, options).sizes)
+      using running = launch(given, options)
+      return await running.read()
+    },
+    [Symbol.dispose]: () => {
+      for (const p of new Set([...ready.values()].flatMap(l => l.modules))) p[Symbol.dispose]()
+      if (own) opened[Symbol.dispose]()
+    },
+  }
+}
+
+const sizesKey = (sizes: Sizes): string => JSON.stringify(Object.entries(sizes).sort(([a], [b]) => (a < b ? -1 : 1)))
+const divide = <T>(list: readonly T[], parts: number): T[][] =>
+  Array.from({ length: Math.min(parts, list.length) }, (_, i) => list.filter((_, n) => n % parts === i))
+
+function outputTensors(p: Prepared, outputs: Readonly<Record<string, Expr>>, bufferOf: (m: Memory) => DeviceBuffer): Record<string, DeviceTensor> {
+  return Object.fromEntries(Object.keys(outputs).map(name => {
+    const memory = p.plan.outputMemories.get(name)!
+    return [name, { dtype: memory.dtype, axes: memory.axes.map(a => a.name), shape: shapeOf(memory, p.numbers), buffer: bufferOf(memory) }]
+  }))
+}
+
+/** Kernels move 16 bytes at once. */
+function aligned(name: string, b: DeviceBuffer): DeviceBuffer {
+  if (b.pointer % 16n !== 0n) throw new WeftError('alignment', `the buffer of '${name}' starts at ${b.pointer}, which is no multiple of 16 bytes`, { fix: 'allocate it aligned, or copy it' })
+  return b
+}
+function fitting(m: Memory, b: DeviceBuffer, bytes: number): DeviceBuffer {
+  if (b.bytes < bytes) throw new WeftError('shape', `the output '${m.name}' needs ${bytes} bytes, its buffer has ${b.bytes}`, { fix: 'allocate a larger one' })
+  return aligned(m.name, b)
+}
+
+/** A bare typed array takes the declared axes, if all their sizes are given. */
+function withShape(outputs: Readonly<Record<string, Expr>>, name: string, x: Input, sizes: Sizes): HostTensor | DeviceTensor {
+  if ('axes' in x) return x
+  const declared = inputsOf(outputs).get(name)
+  if (declared === undefined) throw new WeftError('input', `the program has no input '${name}'`, { fix: `its inputs are ${[...inputsOf(outputs).keys()].join(', ')}` })
+  const shape = declared.axes.map(a => evaluateSize(a.size, sizes))
+  if (elementCount(shape) !== x.length) throw new WeftError('shape', `the input '${name}' has ${x.length} elements, ${shape.join(' × ')} are declared`, { fix: 'pass { dtype, axes, shape, data }, or other sizes' })
+  return { dtype: declared.dtype, axes: declared.axes.map(a => a.name), shape, data: x }
+}
