@@ -3,7 +3,7 @@
  * written it, nor written before all have read it. Hazards are tracked in order; a loop is gone through twice, so that
  * what its end leaves behind meets its beginning.
  */
-import { mentions } from './facts.js'
+import { flatten, mentions } from './facts.js'
 import type { SharedTile, Statement } from './kernel.js'
 
 interface Pending {
@@ -13,18 +13,24 @@ interface Pending {
 
 /** The statements with a barrier before each one that needs it. */
 export function placeBarriers(body: readonly Statement[]): Statement[] {
-  return walk(body, { written: new Set(), read: new Set() })
+  return walk(body, empty())
 }
 
 function walk(body: readonly Statement[], pending: Pending): Statement[] {
   const out: Statement[] = []
   for (const s of body) {
     if (s.kind === 'barrier') { clear(pending); out.push(s); continue }
-    if (s.kind === 'for' || s.kind === 'if') {
-      const once = walk(s.body, pending)
+    if (s.kind === 'if') { out.push({ ...s, body: walk(s.body, pending) }); continue }
+    if (s.kind === 'for') {
       // The second turn starts with what the first one left; barriers found then belong into every turn.
-      const placed = s.kind === 'for' ? walk(once, pending) : once
-      out.push({ ...s, body: placed })
+      const turns = (p: Pending): Statement[] => walk(walk(s.body, p), p)
+      const inside = turns(copy(pending))
+      // Where only what lies before the loop asks for a barrier, one before it does.
+      const alone = turns(empty())
+      if (count(alone) < count(inside)) {
+        clear(pending)
+        out.push({ kind: 'barrier' }, { ...s, body: turns(pending) })
+      } else out.push({ ...s, body: turns(pending) })
       continue
     }
     const m = mentions(s)
@@ -36,6 +42,10 @@ function walk(body: readonly Statement[], pending: Pending): Statement[] {
   }
   return out
 }
+
+const empty = (): Pending => ({ written: new Set(), read: new Set() })
+const copy = (p: Pending): Pending => ({ written: new Set(p.written), read: new Set(p.read) })
+const count = (body: readonly Statement[]): number => flatten(body).filter(s => s.kind === 'barrier').length
 
 function clear(p: Pending): void {
   p.written.clear()

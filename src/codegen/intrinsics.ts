@@ -159,6 +159,14 @@ __device__ __forceinline__ u32 floorDivide(u32 a, u32 b) { return b == 0 ? 0 : a
   },
 
   // ---- memory ----
+  fill: {
+    meaning: 'sets all elements of an array of registers',
+    text: `template <class T> __device__ __forceinline__ void fill(T& x, T value) { x = value; }
+template <class T, int N, class V> __device__ __forceinline__ void fill(T (&array)[N], V value) {
+#pragma unroll
+  for (i32 i = 0; i < N; ++i) fill(array[i], value);
+}`,
+  },
   loadVector: {
     meaning: 'N neighbours at once; the address is a multiple of their size',
     cuda: `template <int N, class T> __device__ __forceinline__ Vector<T, N> loadVector(const T* from) { return *reinterpret_cast<const Vector<T, N>*>(from); }`,

@@ -2,6 +2,8 @@
 import { allChildren } from '../dsl/bind.js'
 import { topological, type Expr, type Of } from '../dsl/expr.js'
 import { foldMonoid, type Fold } from './folds.js'
+import { keywords } from './emit/writer.js'
+import { intrinsics } from './intrinsics.js'
 import type { Memory } from './kernel.js'
 import { open } from './lower/value.js'
 
@@ -35,14 +37,15 @@ export function namer(outputs: Readonly<Record<string, Expr>>): Namer {
   const taken = new Set<string>()
   const unique = (wish: string): string => {
     let name = wish
-    for (let i = 2; taken.has(name); i++) name = `${wish}${i}`
+    for (let i = 2; taken.has(name) || keywords.has(name) || Object.hasOwn(intrinsics, name); i++) name = `${wish}${i}`
     taken.add(name)
     return name
   }
   const of = (e: Expr): string => identifier(labels.get(e) ?? defaultName(e))
   const axesOf = (e: Expr): Memory['axes'] => e.axes.map(a => ({ name: a.name, size: a.size }))
-  // Inputs keep their names, so they choose first.
-  for (const e of topological(Object.values(outputs), allChildren)) if (e.kind === 'tensor') inputs.set(e, { name: unique(e.name), dtype: e.dtype, role: 'input', axes: axesOf(e) })
+  // Inputs keep their names, so they choose first. Runtimes find their buffers by them.
+  const input = (name: string): string => { taken.add(name); return name }
+  for (const e of topological(Object.values(outputs), allChildren)) if (e.kind === 'tensor') inputs.set(e, { name: input(e.name), dtype: e.dtype, role: 'input', axes: axesOf(e) })
   return {
     input: e => inputs.get(e)!,
     output: (name, e) => ({ name: unique(identifier(name)), dtype: e.dtype, role: 'output', axes: axesOf(e) }),

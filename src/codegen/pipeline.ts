@@ -60,16 +60,15 @@ function lowerDefault(group: Group): LoweredKernel {
   if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect) }
   // The largest tile whose operands fit.
   for (const schedule of streamCandidates) {
-    const kernel = lowerGroup(group, schedule)
-    if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel }
+    const kernel = lowerRule(group, schedule)
+    if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel: runPasses(kernel) }
   }
   throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${portableShared} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
 }
 
-function lowerGroup(group: Group, schedule: Schedule): Kernel {
-  const kernel = rules[group.rule](group, schedule as never)
-  return passes.reduce((k, pass) => pass.run(k), kernel)
-}
+const lowerRule = (group: Group, schedule: Schedule): Kernel => rules[group.rule](group, schedule as never)
+const runPasses = (kernel: Kernel): Kernel => passes.reduce((k, pass) => pass.run(k), kernel)
+const lowerGroup = (group: Group, schedule: Schedule): Kernel => runPasses(lowerRule(group, schedule))
 
 const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => Kernel } = {
   point: (group, schedule) => lowerPoint({

@@ -20,6 +20,8 @@ import { streamShape, type StreamShape } from './stream-shape.js'
 export interface PlanOptions {
   /** Sizes of symbols, as far as known: they decide how much runs in parallel. Unknown ones count as 1024. */
   readonly sizes?: Sizes
+  /** Symbols that are replaced by their values in the text. Default: plain axis lengths up to 16 that `sizes` tells. */
+  readonly specialise?: Sizes
   /** Fewer blocks than this do not fill the device. Default 264: twice the 132 multiprocessors of an H100. */
   readonly blocks?: number
 }
@@ -74,7 +76,7 @@ const about = (s: Size, sizes: Sizes): number =>
 
 /** Plans the kernels of a program. */
 export function plan(program: Readonly<Record<string, Expr>>, options: PlanOptions = {}): Plan {
-  const outputs = specialise(program, symbolsToSpecialise(program, options.sizes ?? {}))
+  const outputs = specialise(program, options.specialise ?? symbolsToSpecialise(program, options.sizes ?? {}))
   const p: Planner = {
     outputs, sizes: options.sizes ?? {}, blocks: options.blocks ?? 264, names: namer(outputs),
     stored: new Map(), due: new Map(), groups: [], edges: [],
@@ -114,7 +116,7 @@ function store(p: Planner, node: Expr): void {
   const folds = foldsOf(p, node)
   if (folds.length === 0) { push(p, 'point', [{ node, stored: array() }]); return }
 
-  const shape = streamShape(node, folds, isStored(p))
+  const shape = streamShape(node, folds, isStored(p), a => about(a.size, p.sizes))
   if (typeof shape === 'string') {
     // No tiles fit: each fold on its own, as a loop within a thread.
     for (const f of folds) if (f !== node) { cut(p, f, node, shape); store(p, f) }
@@ -153,7 +155,7 @@ function storePartials(p: Planner, f: Fold): void {
   const key = foldKey(f)
   const twins = inside0(p.outputs).filter((e, i, all): e is Fold => all.indexOf(e) === i && isFold(e) && foldKey(e) === key)
   const memories = p.names.partials(f)
-  const shape = streamShape(f, foldsOf(p, f), isStored(p))
+  const shape = streamShape(f, foldsOf(p, f), isStored(p), a => about(a.size, p.sizes))
   if (typeof shape === 'string') throw new Error(shape)
   const loads = new Map(p.stored)
   for (const t of twins) p.stored.set(t, { form: 'partials', monoid: foldMonoid(t), memories, count: productOf(foldArg(t), t.over) })

@@ -2,7 +2,7 @@
  * How a streaming kernel divides its axes: which are the grid, which are the rows of a tile, which is streamed, and which
  * lie beside the streamed one in the result of a contraction along it.
  */
-import { axisOf, type Axis, type Expr } from '../dsl/expr.js'
+import { axisOf, children, type Axis, type Expr } from '../dsl/expr.js'
 import { fixedSize } from '../dsl/size.js'
 import { inside, isFold, longAxes, foldArg, longestResident, type Fold } from './folds.js'
 import { open } from './lower/value.js'
@@ -25,8 +25,8 @@ export interface StreamShape {
   readonly beside: readonly Axis[]
 }
 
-/** The shape of a kernel for this root, or the reason why there is none. */
-export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) => boolean): StreamShape | string {
+/** The shape of a kernel for this root, or the reason why there is none. `about`: roughly how long an axis is. */
+export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) => boolean, about: (a: Axis) => number): StreamShape | string {
   if (folds.some(f => f.kind === 'reduce' && f.monoid.ordered)) return 'its order of elements is fixed: one thread goes through them'
   const streams = folds.filter(f => longAxes(f).length > 0)
   const several = streams.find(f => longAxes(f).length > 1)
@@ -34,7 +34,8 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
 
   // The result's axis that no streamed fold has is the column.
   const free = root.axes.filter(a => streams.every(f => axisOf(f, a.name) === undefined))
-  const column = streams.length > 0 ? (free.length === 1 ? free[0] : undefined) : columnOf(root, folds)
+  const reused = reusedAxes(root, leaf)
+  const column = streams.length > 0 ? (free.length === 1 ? free[0] : undefined) : columnOf(root, reused, about)
   if (streams.length > 0 && free.length > 1) return 'the result goes along several axes that the fold does not have'
   if (streams.length === 0 && column === undefined) return 'there is no long axis to go along'
   const contracts = folds.filter(f => f.kind === 'contract')
@@ -49,8 +50,7 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
   for (const a of root.axes) {
     if (a === column || beside.some(b => b.name === a.name)) continue
     // Tiles pay where one operand lacks the axis: what it loads serves all rows.
-    const reused = contracts.some(f => (axisOf(f.left, a.name) === undefined) !== (axisOf(f.right, a.name) === undefined))
-    if (reused) rows.push({ axis: a, folded: false, whole: false })
+    if (reused.has(a.name)) rows.push({ axis: a, folded: false, whole: false })
     else grid.push(a)
   }
   for (const f of folds) {
@@ -71,11 +71,34 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
   return { grid, rows, column, beside }
 }
 
-/** The longest axis of the result; among those a contraction's operand lacks, if there are any. */
-function columnOf(root: Expr, folds: readonly Fold[]): Axis | undefined {
-  const length = (a: Axis): number => fixedSize(a.size) ?? Infinity
-  const candidates = root.axes.filter(a => length(a) >= 32)
-  const reused = candidates.filter(a => folds.some(f => f.kind === 'contract' && (axisOf(f.left, a.name) === undefined) !== (axisOf(f.right, a.name) === undefined)))
-  const best = (list: readonly Axis[]): Axis | undefined => list.reduce<Axis | undefined>((b, a) => (b === undefined || length(a) >= length(b) ? a : b), undefined)
-  return best(reused.length > 0 ? reused : candidates)
+/** The longest axis of the result; among those that one operand of a contraction lacks, if there are any. */
+function columnOf(root: Expr, reused: ReadonlySet<string>, about: (a: Axis) => number): Axis | undefined {
+  const long = root.axes.filter(a => (fixedSize(a.size) ?? Infinity) >= 32)
+  const candidates = long.some(a => reused.has(a.name)) ? long.filter(a => reused.has(a.name)) : long
+  return candidates.reduce<Axis | undefined>((best, a) => (best === undefined || about(a) >= about(best) ? a : best), undefined)
+}
+
+/** Axes of the root that one operand of some contraction has and the other lacks, by the root's names. */
+function reusedAxes(root: Expr, leaf: (e: Expr) => boolean): Set<string> {
+  const reused = new Set<string>(), seen = new Set<Expr>()
+  // `names` translates a node's axis names into the root's; axes that the root does not have are not in it.
+  const visit = (x: Expr, names: ReadonlyMap<string, string>): void => {
+    const e = open(x)
+    if (seen.has(e) || (e !== root && leaf(e))) return
+    seen.add(e)
+    if (e.kind === 'contract') {
+      for (const [own, name] of names) if ((axisOf(e.left, own) === undefined) !== (axisOf(e.right, own) === undefined)) reused.add(name)
+    }
+    for (const c of children(e)) visit(c, namesBelow(e, names))
+  }
+  visit(root, new Map(root.axes.map(a => [a.name, a.name])))
+  return reused
+}
+function namesBelow(e: Expr, names: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const moved = e.kind === 'slice' ? [e.as, e.axis] as const : e.kind === 'rename' ? [e.to, e.from] as const : undefined
+  if (moved === undefined) return names
+  const below = new Map(names), name = below.get(moved[0])
+  below.delete(moved[0])
+  if (name !== undefined) below.set(moved[1], name)
+  return below
 }

@@ -5,7 +5,7 @@ import { fixedSize, type Size } from '../dsl/size.js'
 import * as ix from './index-expr.js'
 import type { Index } from './index-expr.js'
 import type { Memory, RegisterTile, SharedTile, Value } from './kernel.js'
-import { provablyNonNegative, type Fact } from './prove.js'
+import { atomKey, provablyNonNegative, type Fact } from './prove.js'
 
 export const constantValue = (value: number, dtype: Dtype): Value => ({ op: 'const', value: round[dtype](value), dtype })
 export const yes = constantValue(1, 'bool')
@@ -145,4 +145,42 @@ export function visitValue(v: Value, see: (v: Value) => void, seeIndex: (i: Inde
   see(v)
   valueChildren(v).forEach(c => visitValue(c, see, seeIndex))
   valueIndices(v).forEach(index)
+}
+
+/** Conditions that all hold where the whole does, by text. */
+function conjuncts(v: Value): string[] {
+  if (v.op !== 'binary') return []
+  if (v.name === 'and') return [...conjuncts(v.a), ...conjuncts(v.b)]
+  const text = (x: Value): string | undefined => (x.op === 'index' ? atomKey(x.index) : x.op === 'const' ? String(x.value) : undefined)
+  const a = text(v.a), b = text(v.b)
+  return a === undefined || b === undefined ? [] : [`${v.name} ${a} ${b}`]
+}
+
+/** The value where the condition holds: guards that it implies are gone. */
+export function assuming(v: Value, condition: Value): Value {
+  const known = new Set(conjuncts(condition))
+  if (known.size === 0) return v
+  const done = new Map<Value, Value>()
+  const visit = (x: Value): Value => {
+    const before = done.get(x)
+    if (before !== undefined) return before
+    const after = rebuild(x)
+    done.set(x, after)
+    return after
+  }
+  const rebuild = (x: Value): Value => {
+    switch (x.op) {
+      case 'guarded': {
+        const own = conjuncts(x.condition)
+        return own.length > 0 && count(x.condition) === own.length && own.every(c => known.has(c)) ? visit(x.a) : { ...x, a: visit(x.a), b: visit(x.b) }
+      }
+      case 'unary': case 'cast': return { ...x, a: visit(x.a) }
+      case 'binary': return { ...x, a: visit(x.a), b: visit(x.b) }
+      case 'where': return { ...x, condition: visit(x.condition), a: visit(x.a), b: visit(x.b) }
+      case 'loop': return x.parts === undefined ? { ...x, element: visit(x.element) } : x
+      default: return x
+    }
+  }
+  const count = (x: Value): number => (x.op === 'binary' && x.name === 'and' ? count(x.a) + count(x.b) : 1)
+  return visit(v)
 }

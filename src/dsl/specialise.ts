@@ -1,8 +1,8 @@
 /** The same graph with some symbols replaced by numbers: what fixes tiles must be known when a kernel is written. */
 import { allChildren } from './bind.js'
-import { axisOf, node, topological, type Axis, type Expr, type Kind, type Of } from './expr.js'
+import { node, topological, type Axis, type Expr, type Kind, type Of } from './expr.js'
 import type { Scalar } from './scalar.js'
-import { fixedSize, substituteSize, type Size, type Sizes } from './size.js'
+import { substituteSize, type Size, type Sizes } from './size.js'
 
 type Rebuild = { readonly [K in Kind]: (e: Of<K>, child: (e: Expr) => Expr, size: (s: Size) => Size) => object }
 
@@ -47,20 +47,20 @@ export function specialise<T extends Readonly<Record<string, Expr>>>(outputs: T,
   return Object.fromEntries(Object.entries(outputs).map(([name, e]) => [name, done.get(e)!])) as T
 }
 
-/** Longest axis that is specialised without being asked: group sizes and the like, not lengths. */
-const smallest = 16
+/** Longest axis that is specialised without being asked: numbers of heads and the like, not lengths. */
+const short = 16
 
 /**
- * Symbols that are short, folded somewhere, and plain lengths of axes: a block must hold such axes whole. Lengths from
- * which others are cut (`key - 32`) stay symbols, so that one text serves all of them.
+ * Symbols that are short and plain lengths of axes: known numbers make better text, and a block must hold folded axes
+ * whole. Lengths from which others are cut (`key - 32`) stay symbols, so that one text serves all of them.
  */
 export function symbolsToSpecialise(outputs: Readonly<Record<string, Expr>>, sizes: Sizes): Sizes {
-  const folded = new Set<string>(), mixed = new Set<string>()
+  const plain = new Set<string>(), mixed = new Set<string>()
   for (const e of topological(Object.values(outputs), allChildren)) {
-    for (const a of e.axes) if (a.size.terms.length > 0 && !(a.size.constant === 0 && a.size.terms.length === 1 && a.size.terms[0]![1] === 1)) a.size.terms.forEach(([n]) => mixed.add(n))
-    const over = e.kind === 'reduce' ? e.over.map(n => axisOf(e.arg, n)!) : e.kind === 'contract' ? e.over.map(n => axisOf(e.left, n)!) : []
-    for (const a of over) if (fixedSize(a.size) === undefined) a.size.terms.forEach(([n]) => folded.add(n))
+    for (const { size: s } of e.axes) {
+      const alone = s.constant === 0 && s.terms.length === 1 && s.terms[0]![1] === 1
+      s.terms.forEach(([n]) => (alone ? plain : mixed).add(n))
+    }
   }
-  return Object.fromEntries([...folded].filter(n => !mixed.has(n) && (sizes[n] ?? Infinity) <= smallest && sizes[n]! > 0).map(n => [n, sizes[n]!]))
+  return Object.fromEntries([...plain].filter(n => !mixed.has(n) && (sizes[n] ?? 0) > 0 && sizes[n]! <= short).map(n => [n, sizes[n]!]))
 }
-

@@ -7,7 +7,7 @@
  * `order` says otherwise; a prompt exactly as long as the capacity passes unchanged.
  */
 import {
-  add, cast, concat, contract, div, gather, iota, map, max, mean, minus, mul, pool, size, slice, softmax, sum, tensor, topK,
+  add, cast, concat, contract, div, gather, iota, label, map, max, mean, minus, mul, pool, size, slice, softmax, sum, tensor, topK,
   type Tensor,
 } from '../dsl/index.js'
 import { WeftError } from '../dsl/errors.js'
@@ -38,12 +38,12 @@ export function snapkvProgram(o: SnapKVOptions, dtype: FloatDtype, dim: number):
   // The vote. The window is cut off before pooling: it has no votes, and none may leak out of it.
   const seen = slice(weights, 'key', { to: past, as: 'past' })
   const byQueryHead = round(o.vote === 'sum' ? sum(seen, 'window') : mean(seen, 'window'))
-  const votes: Float<'kvHead' | 'group' | 'past'> = {
+  const votes: Float<'kvHead' | 'group' | 'past'> = label('votes', {
     none: () => byQueryHead,
     mean: () => round(mean(byQueryHead, 'group')),
     max: () => round(max(byQueryHead, 'group')),
     sum: () => round(sum(byQueryHead, 'group')),
-  }[o.group]()
+  }[o.group]())
   const pooled = {
     max: () => round(pool.max(votes, 'past', { size: o.poolSize })),
     avg: () => round(pool.mean(votes, 'past', { size: o.poolSize, countPadding: true })),

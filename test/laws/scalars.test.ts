@@ -115,6 +115,16 @@ describe('cast', () => {
     expect([from(1, 'f32', 'bool'), from(1, 'i32', 'bool'), from(0, 'bf16', 'bool')]).toEqual([1, 1, 0])
   })
 
+  test('inside a map a cast gives a number of its dtype, too', () => {
+    expect(evaluate(map({ x }, (v, $) => $.add($.cast(v.x, 'i32'), 1)), { x: f32({ a: 3 }, [NaN, 1.9, 3e9]) })).toEqual([1, 2, -(2 ** 31)])
+  })
+
+  test('any byte of a bool input that is not 0 is true', () => {
+    const flags = tensor('x', 'bool', ['a'])
+    expect(evaluate(cast(flags, 'i32'), { x: { dtype: 'bool', axes: ['a'], shape: [3], data: Uint8Array.of(0, 2, 255) } })).toEqual([0, 1, 1])
+    expect(evaluate(not(flags), { x: { dtype: 'bool', axes: ['a'], shape: [2], data: Uint8Array.of(0, 2) } })).toEqual([1, 0])
+  })
+
   test('an integer goes to f16 in one rounding, not over f32', () => {
     fc.assert(fc.property(fc.integer({ min: -70000, max: 70000 }), v => {
       expect(from(v, 'f16', 'i32')).toBe(f16Value(nearestBits(half, v)) + 0)

@@ -154,6 +154,6 @@ export async function openEmulator() {
     must('cuDevicePrimaryCtxReset_v2', 0)
     call('weftEmulatorSetOrder', '')
   }
-  return { call, must, out, upload, download, compile, launch, launchStatus, outcome, failure, reset, setOrder: (order: string) => must('weftEmulatorSetOrder', order), alive: () => keepAlive.length }
+  return { call, must, out, upload, download, compile, launch, launchStatus, outcome, failure, reset, setOrder: (order: string) => must('weftEmulatorSetOrder', order), alive: (): number => keepAlive.length }
 }
 export type Emulator = Awaited<ReturnType<typeof openEmulator>>

@@ -201,7 +201,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
     const result = run(name, { grid: 3, block: 64 }, out)
     expect(result).toEqual({ error: 702, text: expect.stringContaining(`kernel '${name}'`) as unknown })
     expect(result.text).toContain('does not end; the watchdog stopped it')
-    expect(performance.now() - started).toBeLessThan(5000)
+    expect(performance.now() - started).toBeLessThan(30_000)
   })
 
   test('use after free', () => {

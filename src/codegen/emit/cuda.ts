@@ -49,7 +49,7 @@ export function emit(kernel: Kernel): EmittedKernel {
     ...kernel.symbols.map(s => `i32 ${symbolName(s)}`),
     ...kernel.counts.map(n => `i32 ${n}`),
   ]
-  w.line(`extern "C" __global__ void __launch_bounds__(${kernel.threads})`)
+  w.line(`extern "C" __global__ void __launch_bounds__(${kernel.threads}, 1)`)
   const signature = `${kernel.name}(${parameters.join(', ')})`
   const folded = signature.length <= 116 ? [signature] : wrap(`${kernel.name}(`, parameters)
   folded.slice(0, -1).forEach(line => w.line(line))
@@ -162,6 +162,13 @@ function statement(s: Statement, c: Context): void {
     case 'map': {
       const { target, value } = s
       const flat = target.dims.every(d => registers(d) === 1)
+      if (s.fresh && !flat && value.op === 'const') {
+        // The braces zero; other constants need a fill.
+        const zero = Object.is(value.value, 0)
+        w.line(`${declaration(target)}${zero ? ' = {}' : ''};`)
+        if (!zero) w.line(`${w.use('fill')}(${target.name}, ${valueText(value, scopeOf(c))});`)
+        return
+      }
       if (s.fresh && !flat) w.line(`${declaration(target)};`)
       elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`))
       return
@@ -239,16 +246,13 @@ function combineThreads(s: Extract<Statement, { kind: 'combine' }>, c: Context):
   overRegisters(c, s.components[0]!.dims, names => {
     const scope = scopeOf(c, names)
     const own = (n: string): string => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope)
-    const masks: number[] = []
-    for (let m = over.stride; m < over.stride * over.threads; m *= 2) masks.push(m)
-    const step = (mask: string): void => combineLines(s.monoid, own, n => {
-      const k = s.monoid.components.find(m => m.name === n)!
-      return localValue(`${w.use('shuffleXor')}(${own(n)}, ${mask})`, k.dtype)
-    }, scope)
-    if (s.monoid.components.length === 1) {
-      w.block(`for (i32 mask = ${over.stride}; mask < ${over.stride * over.threads}; mask *= 2)`, () => step('mask'))
+    // A sum's shuffle stands where it is used. Elsewhere && and ?: must not keep a lane from taking part in it, and no
+    // component may change before all are read.
+    const [only] = s.monoid.components
+    if (s.monoid.components.length === 1 && only!.combine.op === 'binary' && only!.combine.name !== 'and' && only!.combine.name !== 'or' && only!.combine.a.op === 'var' && only!.combine.b.op === 'var') {
+      w.block(`for (i32 mask = ${over.stride}; mask < ${over.stride * over.threads}; mask *= 2)`, () => combineLines(s.monoid, own, n =>
+        localValue(`${w.use('shuffleXor')}(${own(n)}, mask)`, only!.dtype), scope))
     } else {
-      // Every lane must take part in every shuffle before a component changes.
       w.block(`for (i32 mask = ${over.stride}; mask < ${over.stride * over.threads}; mask *= 2)`, () => {
         const others = new Map(s.monoid.components.map(k => {
           const name = w.fresh(`${k.name}Other`)

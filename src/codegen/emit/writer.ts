@@ -11,7 +11,8 @@ export interface Writer {
   use(name: IntrinsicName): IntrinsicName
 }
 
-const keywords = new Set(('alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else enum ' +
+/** What no name in a kernel may be: words of C++ and of the prelude. */
+export const keywords: ReadonlySet<string> = new Set(('alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else enum ' +
   'explicit export extern false float for friend goto if inline int long mutable namespace new not operator or private protected public register ' +
   'return short signed sizeof static struct switch template this throw true try typedef typename union unsigned using virtual void volatile while xor ' +
   'u8 u16 u32 i32 i64 f32 f16 bf16 thread arena emu min max threadIdx blockIdx blockDim gridDim splits shares').split(' '))

@@ -75,7 +75,7 @@ export function divideAxes(shape: StreamShape, schedule: StreamSchedule, fresh: 
     if (wholeAxis(a.size, d.extent)) { positions.set(a.name, ix.dimIndex(d)); return }
     const name = fresh(`${a.name}Tile`)
     grid.push({ name, blocks: ix.ceilDiv(ix.sizeIndex(a.size), ix.constant(d.extent)) })
-    positions.set(a.name, ix.add(ix.mul(ix.scalar(name, ix.longest), ix.constant(d.extent)), ix.dimIndex(d)))
+    positions.set(a.name, ix.add(ix.mul(ix.scalar(name, Math.floor(ix.longest / d.extent)), ix.constant(d.extent)), ix.dimIndex(d)))
   }
   for (const r of shape.rows) if (!r.folded) tiled(r.axis, rowDims.get(r.axis.name)!)
   for (const a of shape.beside) tiled(a, beside.get(a.name)!)

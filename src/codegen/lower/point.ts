@@ -18,7 +18,7 @@ import type { Dim, GridAxis, Kernel, Memory, Statement, Value } from '../kernel.
 import type { PointSchedule } from '../schedule.js'
 import { allOf, binaryValue, constantValue, indexValue } from '../values.js'
 import { insideFacts, memoryOffset, valueAt, type Environment, type Stored } from './value.js'
-import { memoriesIn, mentionsSplits, nodeComments } from './common.js'
+import { memoriesIn, memoryNames, mentionsSplits, nodeComments } from './common.js'
 import { movesRows } from './rows.js'
 
 type Named = Extract<Index, { op: 'scalar' }>
@@ -39,7 +39,7 @@ export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
 
   const innerExtents = inner.map(a => ix.sizeIndex(a.size))
   if (vector > 1) innerExtents[innerExtents.length - 1] = ix.div(innerExtents[innerExtents.length - 1]!, ix.constant(vector))
-  const names = new Set<string>([...g.roots.map(r => r.memory.name)])
+  const names = new Set<string>([...g.roots.map(r => r.memory.name), ...memoryNames(g.stored)])
   const fresh = (wish: string): string => { let n = wish; for (let i = 2; names.has(n); i++) n = `${wish}${i}`; names.add(n); return n }
 
   const total = ix.atMost(innerExtents.reduce(ix.mul, ix.constant(1)), ix.longest)
@@ -82,7 +82,7 @@ export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
   const outputs = g.roots.map(r => r.memory)
   return {
     name: g.name, summary: g.summary, threads, grid, inputs: memoriesIn(body).filter(m => !outputs.includes(m)), outputs,
-    symbols: symbolsIn(body, grid.map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
+    symbols: symbolsIn(body, grid.slice(0, -1).map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
   }
 }
 

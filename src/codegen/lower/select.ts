@@ -38,10 +38,10 @@ export interface SelectGroup {
   readonly score: (position: ReadonlyMap<string, Index>) => Value
   /** Row-major, the positions innermost. */
   readonly target: Memory
-  /** A name that nothing else in the kernel has; the score's own loops should take theirs from it too. */
-  readonly fresh?: (wish: string) => string
-  /** What other kernels have stored: those nodes get no comment here. */
-  readonly stored?: ReadonlyMap<Expr, Stored>
+  /** A name that was not given out before; the score's own loops take theirs from it too. */
+  readonly fresh: (wish: string) => string
+  /** What other kernels have stored: those nodes get no comment here, and their arrays' names are taken. */
+  readonly stored: ReadonlyMap<Expr, Stored>
 }
 
 type Scalar = Extract<Index, { op: 'scalar' }>
@@ -51,14 +51,13 @@ export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel {
   if (wrong !== undefined) throw new Error(`${g.name}: ${wrong}`)
   const selected = axisOf(node.arg, node.axis)!, rows = node.axes.slice(0, -1)
   if (target.axes.some((a, i) => a.name !== node.axes[i]?.name)) throw new Error(`${target.name} must have the axes of its node in their order`)
-  const names = new Set<string>([g.name, target.name])
-  const ownFresh = (wish: string): string => {
-    let name = wish
-    for (let i = 2; names.has(name); i++) name = `${wish}${i}`
-    names.add(name)
+  const arrays = [...g.stored.values()].flatMap(x => (x.form === 'array' ? [x.memory] : x.memories)).map(m => m.name)
+  const taken = new Set([g.name, target.name, ...arrays])
+  const fresh = (wish: string): string => {
+    let name = g.fresh(wish)
+    while (taken.has(name)) name = g.fresh(wish)
     return name
   }
-  const fresh = g.fresh ?? ownFresh
   const variable = (a: Axis): Scalar =>
     ix.scalar(fresh(a.name), Math.max(0, (fixedSize(a.size) ?? ix.longest + 1) - 1), ix.boundText(a.size)) as Scalar
   const axes = [...node.axes.filter(a => a.name !== node.as), selected]
@@ -68,8 +67,6 @@ export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel {
   const extents = node.axes.map(a => ix.sizeIndex(a.size))
   const base = ix.offset([...rows.map(a => position.get(a.name)!), ix.zero], extents)
 
-  // A tile must not be called like an array that the score is read from.
-  for (const m of memoriesIn([{ kind: 'if', condition: score, body: [] }])) names.add(m.name)
   const tile = (wish: string, axis: string, extent: number, dtype: 'u32' | 'i32' = 'u32'): SharedTile =>
     ({ space: 'shared', name: fresh(wish), dtype, axes: [{ name: axis, extent }], pad: 0 })
   const cached = Math.min(schedule.cached, length.max), sorted = Math.max(1, Math.min(schedule.sorted, k.max))
@@ -84,10 +81,10 @@ export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel {
     ...(cached === 0 || cached < length.min ? {} : { cache: tile('keys', 'position', cached) }),
     ...(node.order === 'position' ? {} : { sorted: { keys: tile('sortedKeys', 'rank', sorted), positions: tile('sortedPositions', 'rank', sorted, 'i32') } }),
   }
-  const body: Statement[] = [...nodeComments([node], g.stored ?? new Map()), statement]
+  const body: Statement[] = [...nodeComments([node], g.stored), statement]
   const grid: GridAxis[] = rows.map(a => ({ name: position.get(a.name)!.name, blocks: ix.sizeIndex(a.size) })).reverse()
   return {
     name: g.name, summary: g.summary, threads: schedule.threads, grid, inputs: memoriesIn(body), outputs: [target],
-    symbols: symbolsIn(body, grid.map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
+    symbols: symbolsIn(body, grid.slice(0, -1).map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
   }
 }

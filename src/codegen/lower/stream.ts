@@ -11,6 +11,7 @@
  * components of its part. A result with the streamed axis itself is stored tile by tile, again in shares.
  */
 import { axisOf, children as childrenOf, type Expr, type Of } from '../../dsl/expr.js'
+import type { Monoid } from '../../dsl/monoid.js'
 import { symbolsIn } from '../facts.js'
 import { foldArg, foldKey, isFold, longAxes, type Fold } from '../folds.js'
 import * as ix from '../index-expr.js'
@@ -21,7 +22,7 @@ import { atomKey as indexKey } from '../prove.js'
 import type { StreamSchedule } from '../schedule.js'
 import type { StreamShape } from '../stream-shape.js'
 import * as v from '../values.js'
-import { mentionsSplits, memoriesIn, nodeComments } from './common.js'
+import { memoriesIn, memoryNames, mentionsSplits, nodeComments } from './common.js'
 import { divideAxes, type Division } from './divide.js'
 import { combineDims, resultTile, stageOperand, startFold, type Builder } from './tiles.js'
 import { countValue, insideFacts, memoryOffset, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
@@ -51,7 +52,7 @@ interface Lowering extends Builder {
 export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   const names = new Set<string>(['thread', 'share', 'splits', 'shares'])
   const fresh = (wish: string): string => { let n = wish; for (let i = 2; names.has(n); i++) n = `${wish}${i}`; names.add(n); return n }
-  for (const s of g.stored.values()) for (const m of s.form === 'array' ? [s.memory] : s.memories) names.add(m.name)
+  for (const n of memoryNames(new Map([...g.stored, ...g.roots.map(r => [r.node, r.stored] as const)]))) names.add(n)
   const d = divideAxes(g.shape, schedule, fresh)
   const top: Scope = { body: [], scalars: new Set(), tiles: new Map() }
   const l: Lowering = {
@@ -73,7 +74,7 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   const used = mentionsSplits(top.body)
   return {
     name: g.name, summary: g.summary, threads: schedule.threads, grid, inputs: memoriesIn(top.body).filter(m => !outputs.includes(m)), outputs,
-    symbols: symbolsIn(top.body, grid.map(x => x.blocks)),
+    symbols: symbolsIn(top.body, grid.slice(0, -1).map(x => x.blocks)),
     counts: [...(partial || used ? ['splits' as const] : []), ...(shared && !partial ? ['shares' as const] : [])], body: top.body,
   }
 }
@@ -117,9 +118,9 @@ function storeColumns(l: Lowering, root: Root, shared: boolean): void {
   if (!shared) for (const f of passesBelow(l, root.node)) value_(l, f, l.d.environment(f.axes))
   alongTiles(l, column.name, ix.sizeIndex(column.size), shared, position => {
     const env: Environment = new Map([...env0, [column.name, position]])
-    const value = value_(l, root.node, env)
+    const condition = valid(root.node, env), value = v.assuming(value_(l, root.node, env), condition)
     if (root.stored.form !== 'array') return
-    l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition: valid(root.node, env), vector: 1 })
+    l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
   })
 }
 function passesBelow(l: Lowering, e: Expr): Fold[] {
@@ -261,10 +262,13 @@ function remember(scope: Scope, key: string, compute: () => readonly RegisterTil
 
 // ---------------------------------------------------------------------------------------------- folds
 
+/** A component that is the result is called like the fold. */
+const componentNames = (m: Monoid): string[] => m.components.map(c => (m.components.length === 1 && m.result.op === 'var' ? m.name : c.name))
+
 /** A fold over rows of the tile; rows that do not fit at once are taken in turns. */
 function residentFold(l: Lowering, e: Of<'reduce'>, env: Environment): readonly RegisterTile[] {
   const dims = dimsIn(l, e.axes.map(a => env.get(a.name)!))
-  const components = startFold(l, e.monoid, dims, [l.fresh(e.monoid.components.length === 1 ? e.monoid.name : '')])
+  const components = startFold(l, e.monoid, dims, componentNames(e.monoid))
   overRows(l, e.over, new Map(env), inner => foldElement(l, e, inner, components, e.over.map(n => l.d.rowDim(n))))
   combineDims(l, components, e.monoid, e.over.map(n => l.d.rowDim(n)))
   return components
@@ -289,7 +293,7 @@ function foldElement(l: Lowering, e: Of<'reduce'>, env: Environment, components:
     const axis = axisOf(arg, n)!, i = env.get(n)!
     return ix.provablyInside(i, axis.size) ? v.yes : v.binaryValue('lt', v.indexValue(i), v.indexValue(ix.sizeIndex(axis.size)))
   }))
-  l.append({ kind: 'fold', components, monoid: e.monoid, over, element, position, counted })
+  l.append({ kind: 'fold', components, monoid: e.monoid, over, element: v.assuming(element, counted), position, counted })
 }
 
 /** A fold along the streamed axis; the state stays in registers to the end. */
@@ -298,7 +302,7 @@ function streamFold(l: Lowering, e: Fold, env: Environment, shared: boolean): re
   const scope = l.scopes[l.scopes.length - 1]!
   return remember(scope, `${foldKey(e)} ${e.axes.map(a => indexKey(env.get(a.name)!)).join()}`, () => {
     const dims = dimsIn(l, e.axes.map(a => env.get(a.name)!))
-    const components = startFold(l, e.monoid, dims, e.monoid.components.map(c => (e.monoid.components.length === 1 ? e.monoid.name : c.name)))
+    const components = startFold(l, e.monoid, dims, componentNames(e.monoid))
     const long = longAxes(e)[0]!, short = e.over.filter(n => n !== long)
     const over = [...short.map(n => l.d.rowDim(n)), l.d.column]
     alongTiles(l, long, ix.sizeIndex(axisOf(e.arg, long)!.size), shared, position =>

@@ -172,6 +172,6 @@ const nameOf = (e: Expr): string => {
     case 'tensor': return e.name
     case 'slice': case 'rename': case 'cast': case 'split': case 'merge': case 'gather': return nameOf(open(e.arg))
     case 'composite': return nameOf(open(e))
-    default: return e.kind
+    default: return 'computed'
   }
 }

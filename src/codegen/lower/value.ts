@@ -192,13 +192,21 @@ const rawIndex = (s: Size): Index => s.terms.reduce((sum, [name, k]) => ix.add(s
 function windowValue(e: Of<'window'>, env: Environment, c: ValueContext): Value {
   const i = at(env, e.axis), half = (e.size - 1) / 2, axis = axisOf(e.arg, e.axis)!, n = ix.sizeIndex(axis.size)
   if (half === 0) return valueAt(e.arg, env, c)
-  const from = ix.max(ix.sub(i, ix.constant(half)), ix.zero), to = ix.min(ix.add(i, ix.constant(half + 1)), n)
   const variable = ix.scalar(c.fresh('near'), ix.longest) as Extract<Index, { op: 'scalar' }>
-  const facts = insideFacts(variable, axis.size)
-  const element = inLoop(e.arg, changed(env, [], [[e.axis, variable]]), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] })
-  const monoid = e.pool === 'max' ? maxMonoid('f32') : e.pool === 'sum' ? sumMonoid('f32') : meanMonoid
+  const element = (position: Index): Value => {
+    const facts = insideFacts(position, axis.size)
+    return inLoop(e.arg, changed(env, [], [[e.axis, position]]), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] })
+  }
+  if (e.pool === 'max') {
+    // A neighbour beyond the end is replaced by the last one, which is no more than it was: no guards, and a fixed
+    // number of steps, so that a compiler can issue all loads before the first is used.
+    const near = ix.add(i, ix.sub(variable, ix.constant(half)))
+    const clamped = ix.max(ix.min(near, ix.sub(n, ix.constant(1))), ix.zero)
+    return { op: 'loop', monoid: maxMonoid('f32'), variable, from: ix.zero, to: ix.constant(e.size), element: element(clamped), position: variable, count: v.constantValue(e.size, 'f32'), dtype: 'f32' }
+  }
+  const from = ix.max(ix.sub(i, ix.constant(half)), ix.zero), to = ix.min(ix.add(i, ix.constant(half + 1)), n)
   const count = e.counted ? v.constantValue(e.size, 'f32') : v.castValue(v.indexValue(ix.sub(to, from)), 'f32')
-  return { op: 'loop', monoid, variable, from, to, element, position: variable, count, dtype: 'f32' }
+  return { op: 'loop', monoid: e.pool === 'sum' ? sumMonoid('f32') : meanMonoid, variable, from, to, element: element(variable), position: variable, count, dtype: 'f32' }
 }
 
 /** Indices outside are clamped; positions that topK found need no clamp. */

@@ -10,7 +10,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { accessSync, constants, mkdtempSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { copyFile, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
-import { delimiter, isAbsolute, join } from 'node:path'
+import { delimiter, dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { WeftError } from '../../dsl/errors.js'
 
@@ -149,16 +149,24 @@ function sourceDigest(extension: string): string {
  */
 export async function buildEmulatorLibrary(cacheDir: string): Promise<string> {
   const compiler = neededCompiler()
-  const flags = ['-std=c++17', '-O2', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
+  const flags = ['-std=c++17', '-O1', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
   const name = `libweft-emulator-${digest([compiler.path, compiler.version, ...flags, sourceDigest('.h'), sourceDigest('.cpp')])}.so`
   const path = join(cacheDir, name)
-  if (await exists(path)) return path
-  await mkdir(cacheDir, { recursive: true })
+  const underWay = librariesUnderWay.get(path) ?? buildLibrary(compiler, flags, path).finally(() => librariesUnderWay.delete(path))
+  librariesUnderWay.set(path, underWay)
+  await underWay
+  return path
+}
+
+const librariesUnderWay = new Map<string, Promise<void>>()
+
+async function buildLibrary(compiler: HostCompiler, flags: readonly string[], path: string): Promise<void> {
+  if (await exists(path)) return
+  await mkdir(dirname(path), { recursive: true })
   const text = libraryParts.map((part) => `#include "${part}.cpp"\n`).join('')   // one unit: the standard headers are read once
   await madeUnderAnotherName(path, async (temporary) => {
     await compile(compiler, [...flags, '-shared', '-Wl,-Bsymbolic', '-I', sourceDir, '-x', 'c++', '-', '-o', temporary, '-ldl'], text, 'the emulator')
   })
-  return path
 }
 
 /**
