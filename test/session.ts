@@ -45,6 +45,9 @@ export interface Outcome {
   readonly error?: { readonly stage: 'plan' | 'compile' | 'run'; readonly message: string }
 }
 
+/** What kernels are called until it is known which programs share a text. */
+const neutral = 'weft0_'
+
 interface Ready {
   readonly job: Job
   readonly sizes: Sizes
@@ -86,8 +89,7 @@ export class Session implements AsyncDisposable {
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
     const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }) })
-    const prefix = `p${this.count++}_`
-    const groups = planned.groups.map(g => ({ ...g, name: prefix + g.name }))
+    const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
     const emitted = kernels.map(k => emit(k.kernel)).map(k => (job.editText === undefined ? k : { ...k, text: job.editText(k.text, k) }))
@@ -102,26 +104,34 @@ export class Session implements AsyncDisposable {
     const ready = prepared.filter((p): p is Ready => 'job' in p)
     const outcomes = new Map<Ready, Outcome>()
     const size = this.options.bundle ?? 10
-    const bundles = Array.from({ length: Math.ceil(ready.length / size) }, (_, i) => ready.slice(i * size, (i + 1) * size))
+    // Programs with one text are compiled once: those of one kind at several lengths.
+    const texts = new Map<string, Ready[]>()
+    for (const r of ready) {
+      const key = r.emitted.map(k => k.text).join()
+      texts.set(key, [...(texts.get(key) ?? []), r])
+    }
+    const distinct = [...texts.values()]
+    const bundles = Array.from({ length: Math.ceil(distinct.length / size) }, (_, i) => distinct.slice(i * size, (i + 1) * size))
     // Compilations side by side; each bundle's programs run when it is there.
     await Promise.all(bundles.map(b => this.bundle(b, orders, outcomes)))
     return prepared.map(p => ('job' in p ? outcomes.get(p)! : p))
   }
 
-  private async bundle(ready: readonly Ready[], orders: readonly string[], outcomes: Map<Ready, Outcome>): Promise<void> {
-    const kernels = ready.flatMap(r => r.emitted)
+  private async bundle(texts: readonly (readonly Ready[])[], orders: readonly string[], outcomes: Map<Ready, Outcome>): Promise<void> {
+    const prefixes = texts.map(() => `p${this.count++}_`)
+    const kernels = texts.flatMap((t, i) => t[0]!.emitted.map(k => ({ ...k, name: k.name.replace(neutral, prefixes[i]!), text: k.text.replaceAll(neutral, prefixes[i]!) })))
     let image: Uint8Array
     try {
       image = kernels.length === 0 ? new Uint8Array(0) : (await this.compiler.compile({ text: sourceText(kernels, this.compiler.target), kernels: kernels.map(k => k.name), arch: this.opened.device.arch, name: 'bundle.cu' })).image
     } catch (error) {
-      if (ready.length > 1) { for (const r of ready) await this.bundle([r], orders, outcomes); return }
-      for (const r of ready) outcomes.set(r, { plan: r.plan, emitted: r.emitted, results: [], error: { stage: 'compile', message: messageOf(error) } })
+      if (texts.length > 1) { for (const t of texts) await this.bundle([t], orders, outcomes); return }
+      for (const r of texts[0]!) outcomes.set(r, { plan: r.plan, emitted: r.emitted, results: [], error: { stage: 'compile', message: messageOf(error) } })
       return
     }
-    for (const r of ready) {
+    for (const [i, t] of texts.entries()) for (const r of t) {
       const results: Results[] = []
       try {
-        for (const order of orders) results.push(this.launch(r, image, order))
+        for (const order of orders) results.push(this.launch(r, image, prefixes[i]!, order))
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results })
       } catch (error) {
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results, error: { stage: 'run', message: messageOf(error) } })
@@ -137,7 +147,7 @@ export class Session implements AsyncDisposable {
     this.opened = await openDevice(this.name)
   }
 
-  private launch(r: Ready, image: Uint8Array, order: string): Results {
+  private launch(r: Ready, image: Uint8Array, prefix: string, order: string): Results {
     const { device, emulator } = this.opened
     emulator?.setOrder(order)
     const owned: Disposable[] = []
@@ -153,7 +163,7 @@ export class Session implements AsyncDisposable {
         arrays.set(name, buffer)
       }
       const bufferOf = (m: Memory): DeviceBuffer => {
-        const key = m.role === 'input' ? m.name : m
+        const key = m.role === 'input' ? m.user : m
         let b = arrays.get(key)
         if (b === undefined) {
           arrays.set(key, (b = keep(device.alloc(Math.max(16, bytesOf(m, numbers)), m.name))))
@@ -168,7 +178,7 @@ export class Session implements AsyncDisposable {
           ...kernel.symbols.map(s => ({ kind: 'i32', value: r.sizes[s]! }) as const),
           ...kernel.counts.map(c => ({ kind: 'i32', value: c === 'splits' ? numbers.splits : numbers.shares[kernel.name] ?? 1 }) as const),
         ]
-        const f: Kernel = module!.kernel(kernel.name)
+        const f: Kernel = module!.kernel(kernel.name.replace(neutral, prefix))
         if (blocks > 0) device.launch(f, { grid: [blocks, 1, 1], block: kernel.threads, shared: r.emitted[i]!.sharedBytes }, args)
       })
       return Object.fromEntries(Object.keys(r.job.outputs).map(name => {

@@ -20,12 +20,17 @@ export function wantedDevice(option: string | undefined): string | undefined {
   throw new WeftError('device-spec', `'${wanted}' names no device`, { fix: 'use cuda, cuda:1, emulator or reference' })
 }
 
-/** The device asked for, else the best there is: cuda, then the emulator, then the reference interpreter. */
-export async function chooseDevice(wanted: string | undefined, options: OpenOptions = {}): Promise<Chosen> {
+/**
+ * The device asked for, else the best there is: cuda, then the emulator, then the reference interpreter.
+ * `beforeEmulator` is called when it is known that the emulator will be opened, which may have to be built first.
+ */
+export async function chooseDevice(wanted: string | undefined, options: OpenOptions = {}, beforeEmulator: () => void = () => {}): Promise<Chosen> {
   if (wanted === 'reference') return reference(['asked for'])
+  if (wanted === 'emulator') beforeEmulator()
   if (wanted !== undefined) return opened(wanted, await openDevice(wanted, options), ['asked for'])
   const misses: string[] = []
   for (const spec of ['cuda', 'emulator']) {
+    if (spec === 'emulator') beforeEmulator()
     try {
       return opened(spec, await openDevice(spec, options), misses)
     } catch (error) {

@@ -87,7 +87,10 @@ export const ceilDiv = (a: Index, b: Index): Index => (isConst(b) ? div(add(a, c
 
 /** A size of the program as an index: symbols become kernel arguments. */
 export const sizeIndex = (s: Size): Index => {
-  const index = s.terms.reduce((sum, [name, c]) => add(sum, mul(symbol(name), constant(c))), constant(s.constant))
+  // Each part of a size without negative terms is below the whole, so below `longest` as well; a constant may add its own.
+  const plain = s.terms.every(([, c]) => c > 0) && Math.abs(s.constant) < 2 ** 14
+  const capped = (i: Index): Index => (plain && !isConst(i) ? { ...i, max: Math.min(i.max, longest + 2 ** 14) } as Index : i)
+  const index = s.terms.reduce((sum, [name, c]) => capped(add(sum, capped(mul(symbol(name), constant(c))))), constant(s.constant))
   // An axis is never negative, whatever the arithmetic of its parts would allow.
   return isConst(index) ? index : { ...index, min: Math.max(0, index.min), max: Math.min(longest, index.max) } as Index
 }

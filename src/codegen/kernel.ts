@@ -41,7 +41,10 @@ export const sharedElements = (t: SharedTile): number => t.axes.slice(0, -1).red
 
 /** An array in global memory: an input, an output or a value that one kernel leaves for another. */
 export interface Memory {
+  /** What the text calls it. */
   readonly name: string
+  /** What the user calls the input or output. */
+  readonly user: string
   readonly dtype: Dtype
   readonly role: 'input' | 'output' | 'between'
   /** Row-major, outermost first. `split` is the number of splits of the kernel that writes it. */

@@ -1,11 +1,10 @@
 /** Names of kernels and arrays: from the user's labels, composites, axes and outputs; never two alike. */
-import { allChildren } from '../dsl/bind.js'
+import { allChildren, symbolsOf } from '../dsl/bind.js'
 import { topological, type Expr, type Of } from '../dsl/expr.js'
 import { foldMonoid, type Fold } from './folds.js'
-import { keywords } from './emit/writer.js'
-import { intrinsics } from './intrinsics.js'
 import type { Memory } from './kernel.js'
 import { open } from './lower/value.js'
+import { freshNames } from './reserved.js'
 
 export interface Namer {
   input(e: Of<'tensor'>): Memory
@@ -34,24 +33,19 @@ export function namer(outputs: Readonly<Record<string, Expr>>): Namer {
     labels.set(open(e), own)
   }
   for (const [name, e] of Object.entries(outputs)) if (!labels.has(open(e))) labels.set(open(e), name)
-  const taken = new Set<string>()
-  const unique = (wish: string): string => {
-    let name = wish
-    for (let i = 2; taken.has(name) || keywords.has(name) || Object.hasOwn(intrinsics, name); i++) name = `${wish}${i}`
-    taken.add(name)
-    return name
-  }
+  const unique = freshNames(symbolsOf(outputs).map(n => `${n}Size`))
   const of = (e: Expr): string => identifier(labels.get(e) ?? defaultName(e))
   const axesOf = (e: Expr): Memory['axes'] => e.axes.map(a => ({ name: a.name, size: a.size }))
-  // Inputs keep their names, so they choose first. Runtimes find their buffers by them.
-  const input = (name: string): string => { taken.add(name); return name }
-  for (const e of topological(Object.values(outputs), allChildren)) if (e.kind === 'tensor') inputs.set(e, { name: input(e.name), dtype: e.dtype, role: 'input', axes: axesOf(e) })
+  // Inputs choose first, so that they keep their names where C++ allows them.
+  for (const e of topological(Object.values(outputs), allChildren)) {
+    if (e.kind === 'tensor') inputs.set(e, { name: unique(e.name), user: e.name, dtype: e.dtype, role: 'input', axes: axesOf(e) })
+  }
   return {
     input: e => inputs.get(e)!,
-    output: (name, e) => ({ name: unique(identifier(name)), dtype: e.dtype, role: 'output', axes: axesOf(e) }),
-    between: e => ({ name: unique(of(e)), dtype: e.dtype, role: 'between', axes: axesOf(e) }),
+    output: (name, e) => ({ name: unique(identifier(name)), user: name, dtype: e.dtype, role: 'output', axes: axesOf(e) }),
+    between: e => ({ name: unique(of(e)), user: of(e), dtype: e.dtype, role: 'between', axes: axesOf(e) }),
     partials: f => foldMonoid(f).components.map(c => ({
-      name: unique(identifier(`${of(f)} ${c.name === 'total' ? '' : c.name} Parts`)), dtype: c.dtype, role: 'between' as const,
+      name: unique(identifier(`${of(f)} ${c.name === 'total' ? '' : c.name} Parts`)), user: of(f), dtype: c.dtype, role: 'between' as const,
       axes: [{ name: 'splits', size: 'splits' as const }, ...axesOf(f)],
     })),
     of, unique,

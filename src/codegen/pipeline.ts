@@ -63,6 +63,8 @@ function lowerDefault(group: Group): LoweredKernel {
     const kernel = lowerRule(group, schedule)
     if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel: runPasses(kernel) }
   }
+  // No tile fits: every thread computes its elements by itself.
+  if (group.roots.every(r => r.stored.form === 'array')) return { group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint)) }
   throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${portableShared} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
 }
 

@@ -8,7 +8,7 @@
  * cut off, its axis is split over blocks, and each consumer's kernel puts the parts together itself. Tiles along the
  * axis are recomputed by each pass, not stored.
  */
-import { axisOf, children, type Expr } from '../dsl/expr.js'
+import { axisOf, children, topological, type Expr } from '../dsl/expr.js'
 import { evaluateSize, fixedSize, type Size, type Sizes } from '../dsl/size.js'
 import { specialise, symbolsToSpecialise } from '../dsl/specialise.js'
 import { foldKey, foldMonoid, inside, isFold, longAxes, foldArg, type Fold } from './folds.js'
@@ -206,13 +206,28 @@ function cutBelow(p: Planner, reader: Expr, below: readonly Expr[]): void {
     const e = open(c)
     if (p.stored.has(e)) continue
     if (e.kind === 'topK') { cut(p, e, reader, 'selection needs the whole row, and what follows wants all blocks'); store(p, e); continue }
-    if (foldsOf(p, e).length === 0 && !inside(e, isStored(p)).some(x => x.kind === 'topK')) continue
-    const windows = inside(e, isStored(p)).some(x => x.kind === 'window')
+    if (reader.kind === 'concat') finishParts(p, e)
+    // A concatenation evaluates one side only, so a side cannot hold a loop.
+    const loops = reader.kind === 'concat' && holdsWindow(p, e)
+    if (foldsOf(p, e).length === 0 && !loops && !inside(e, isStored(p)).some(x => x.kind === 'topK')) continue
+    const windows = holdsWindow(p, e)
     if (windows && (reader.kind === 'topK' || reader.kind === 'window')) { cutBelow(p, e.kind === 'window' ? e : reader, children(e)); continue }
     cut(p, e, reader, reader.kind === 'topK'
       ? 'selection reads each element several times; computing it once is cheaper'
       : `${reader.kind} reads it at other positions: ${reader.kind === 'window' ? 'pooled where it is read, each value would be computed once per neighbour' : 'each value would be computed again there'}`)
     store(p, e)
+  }
+}
+
+const holdsWindow = (p: Planner, e: Expr): boolean => inside(e, isStored(p)).some(x => x.kind === 'window' && x.size > 1)
+
+/** Parts of folds that a node reads are put together by a kernel of their own. */
+function finishParts(p: Planner, e: Expr): void {
+  const parts = topological([e], x => (x.kind === 'composite' ? [open(x)] : isStored(p)(x) ? [] : children(x))).filter(x => p.stored.get(x)?.form === 'partials')
+  for (const f of parts) {
+    const loads = new Map(p.stored), memory = p.names.between(f)
+    p.stored.set(f, { form: 'array', memory })
+    p.groups.push({ name: groupName(p.names, 'point', f, memory.name), rule: 'point', roots: [{ node: f, stored: { form: 'array', memory } }], loads })
   }
 }
 
@@ -224,7 +239,7 @@ function mergePoints(groups: readonly Group[], stored: ReadonlyMap<Expr, Stored>
     const other = g.rule !== 'point' ? undefined : merged.find((m, i) => m.rule === 'point' &&
       (names(g).every(n => names(m).includes(n)) || names(m).every(n => names(g).includes(n))) &&
       [...g.roots, ...m.roots].some(r => r.node.axes.length === Math.max(names(g).length, names(m).length)) &&
-      !merged.slice(i).some(later => needs(g, later, stored)) && sameLengths(g, m) && worthSharing(g, m))
+      !merged.slice(i).some(later => needs(g, later, stored)) && sameLengths(g, m) && worthSharing(g, m) && coversAll([...g.roots, ...m.roots]))
     if (other === undefined) merged.push(g)
     else merged[merged.indexOf(other)] = { ...other, roots: [...other.roots, ...g.roots], loads: without(new Map([...other.loads, ...g.loads]), [...other.roots, ...g.roots]) }
   }
@@ -234,6 +249,11 @@ function mergePoints(groups: readonly Group[], stored: ReadonlyMap<Expr, Stored>
 const without = (loads: Map<Expr, Stored>, roots: readonly Root[]): Map<Expr, Stored> => {
   for (const r of roots) loads.delete(r.node)
   return loads
+}
+/** The widest result's grid must reach the others: the axes that they lack are certainly not empty. */
+const coversAll = (roots: readonly Root[]): boolean => {
+  const widest = roots.reduce((a, b) => (b.node.axes.length > a.node.axes.length ? b : a)).node
+  return roots.every(r => widest.axes.every(a => axisOf(r.node, a.name) !== undefined || (fixedSize(a.size) ?? 0) > 0))
 }
 const sameLengths = (g: Group, m: Group): boolean => g.roots.every(r => m.roots.every(s => r.node.axes.every(a => {
   const b = axisOf(s.node, a.name)

@@ -19,6 +19,8 @@ export interface StreamSchedule {
   readonly rows: number
   /** Length of a tile of the streamed axis. */
   readonly columns: number
+  /** A contraction within a tile stages so many elements of the summed axis at once. */
+  readonly depth: number
   /** How a contraction inside a tile is computed. */
   readonly path: 'scalar'
 }
@@ -27,7 +29,7 @@ export type Schedule = PointSchedule | StreamSchedule | SelectSchedule
 export type RuleName = Schedule['rule']
 
 export const defaultPoint: PointSchedule = { rule: 'point', threads: 256, items: 1 }
-export const defaultStream: StreamSchedule = { rule: 'stream', threads: 256, rows: 128, columns: 64, path: 'scalar' }
+export const defaultStream: StreamSchedule = { rule: 'stream', threads: 256, rows: 128, columns: 64, depth: 256, path: 'scalar' }
 
 /** Default tiles of streaming kernels, the largest first; the first that fits is taken. */
 export const streamCandidates: readonly StreamSchedule[] = [
@@ -37,13 +39,14 @@ export const streamCandidates: readonly StreamSchedule[] = [
   { ...defaultStream, rows: 32, columns: 32, threads: 128 },
   { ...defaultStream, rows: 16, columns: 32, threads: 128 },
   { ...defaultStream, rows: 8, columns: 32, threads: 64 },
-  { ...defaultStream, rows: 4, columns: 32, threads: 32 },
+  { ...defaultStream, rows: 16, columns: 32, threads: 128, depth: 64 },
+  { ...defaultStream, rows: 4, columns: 32, threads: 32, depth: 32 },
 ]
 
 /** The values that a tuner may try, per rule. */
 export const space = {
   point: { threads: [64, 128, 256, 512], items: [1, 2, 4] },
-  stream: { threads: [64, 128, 256, 512], rows: [16, 32, 64, 128, 256], columns: [32, 64, 128], path: ['scalar'] },
+  stream: { threads: [64, 128, 256, 512], rows: [16, 32, 64, 128, 256], columns: [32, 64, 128], depth: [32, 64, 128, 256], path: ['scalar'] },
   select: selectSpace,
 } as const
 
@@ -55,6 +58,7 @@ export function invalid(s: Schedule): string | undefined {
   if (s.rule === 'point') return powerOfTwo(s.items) && s.items <= 16 ? undefined : `items is ${s.items}: a power of two up to 16 is needed`
   if (!Number.isInteger(s.rows) || s.rows < 1 || s.rows > 1024) return `rows is ${s.rows}: 1 to 1024 are possible`
   if (!powerOfTwo(s.columns) || s.columns > 1024) return `columns is ${s.columns}: a power of two up to 1024 is needed`
+  if (!powerOfTwo(s.depth) || s.depth < 4 || s.depth > 1024) return `depth is ${s.depth}: a power of two from 4 to 1024 is needed`
   // A thread has at most 255 registers; the tile takes most of them.
   if (s.rows * s.columns > 128 * s.threads) return `${s.rows} × ${s.columns} elements are more than 128 for each of ${s.threads} threads`
   return undefined

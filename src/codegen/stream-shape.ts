@@ -43,14 +43,15 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
   if (wide.length > 1 || wide.some(f => inside(root, leaf).some(e => isFold(e) && e !== f && longAxes(e).length > 0 && inside(e, leaf).includes(f)))) {
     return 'one contraction along the streamed axis is the limit, and nothing may stream over its result'
   }
-  const beside = wide.flatMap(f => f.right.axes.filter(a => axisOf(root, a.name) !== undefined && axisOf(f.left, a.name) === undefined))
+  // The last such axis is contiguous in memory; it alone shares the column's threads.
+  const beside = wide.flatMap(f => f.right.axes.filter(a => axisOf(root, a.name) !== undefined && axisOf(f.left, a.name) === undefined)).slice(-1)
   if (wide.some(f => inside(open(f.right), leaf).some(isFold))) return 'the right operand of a contraction along the streamed axis is computed'
 
   const rows: RowAxis[] = [], grid: Axis[] = []
   for (const a of root.axes) {
     if (a === column || beside.some(b => b.name === a.name)) continue
     // Tiles pay where one operand lacks the axis: what it loads serves all rows.
-    if (reused.has(a.name)) rows.push({ axis: a, folded: false, whole: false })
+    if (reused.has(a.name) && !wide.some(f => axisOf(f.left, a.name) === undefined)) rows.push({ axis: a, folded: false, whole: false })
     else grid.push(a)
   }
   for (const f of folds) {

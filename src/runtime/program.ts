@@ -119,8 +119,7 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
   const inputs = inputsOf(outputs)
 
   const load = async (emitted: readonly EmittedKernel[]): Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>> => {
-    // NVRTC compiles kernels side by side; a C++ compiler starts slowly, so it gets them in as many texts as there are cores.
-    const bundles = compiler.target === 'cuda' ? emitted.map(k => [k]) : divide(emitted, 2)
+    const bundles = bundled(emitted, compiler.target)
     const images = await Promise.all(bundles.map(b => compiler.compile({ text: sourceText(b, compiler.target), kernels: b.map(k => k.name), arch: device.arch, name: `${b[0]!.name}.cu` })))
     const modules = images.map(i => device.load(i.image))
     const home = new Map(bundles.flatMap((b, i) => b.map(k => [k.name, modules[i]!] as const)))
@@ -174,9 +173,9 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
       }
       const arrays = new Map<Memory, DeviceBuffer>()
       const bufferOf = (m: Memory): DeviceBuffer => {
-        if (m.role === 'input') return buffers.get(m.name)!
+        if (m.role === 'input') return buffers.get(m.user)!
         let b = arrays.get(m)
-        if (b === undefined) arrays.set(m, (b = m.role === 'output' && options.outputs?.[m.name] !== undefined ? fitting(m, options.outputs[m.name]!, bytesOf(m, p.numbers)) : keep(device.alloc(Math.max(16, bytesOf(m, p.numbers)), m.name))))
+        if (b === undefined) arrays.set(m, (b = m.role === 'output' && options.outputs?.[m.user] !== undefined ? fitting(m, options.outputs[m.user]!, bytesOf(m, p.numbers)) : keep(device.alloc(Math.max(16, bytesOf(m, p.numbers)), m.name))))
         return b
       }
       p.kernels.forEach((k, i) => {
@@ -221,6 +220,10 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
 }
 
 const sizesKey = (sizes: Sizes): string => JSON.stringify(Object.entries(sizes).sort(([a], [b]) => (a < b ? -1 : 1)))
+
+/** Kernels as texts. NVRTC compiles them side by side; a C++ compiler starts slowly, so it gets two texts at most. */
+export const bundled = (emitted: readonly EmittedKernel[], target: 'cuda' | 'host'): EmittedKernel[][] =>
+  target === 'cuda' ? emitted.map(k => [k]) : divide(emitted, 2)
 const divide = <T>(list: readonly T[], parts: number): T[][] =>
   Array.from({ length: Math.min(parts, list.length) }, (_, i) => list.filter((_, n) => n % parts === i))
 

@@ -74,17 +74,18 @@ export interface Compressed {
   readonly values: HostTensor<FloatDtype>
   /** [(batch,) head, kept]. */
   readonly positions: HostTensor<'i32'>
-  /** [(batch,) head, past]; absent after a bypass. */
+  /** [(batch,) head, past]; absent after a bypass, or if the program was run without them. */
   readonly scores?: HostTensor<'f32'>
   /** Tokens of the prompt. The next token's position is this, not the number of rows kept. */
   readonly length: number
 }
 
 /** A program's outputs with kvHead × group as one axis `head`, and the batch axis restored. No copy. */
-export function compressed(prompt: Prompt, outputs: Readonly<Record<'keys' | 'values' | 'positions' | 'scores', HostTensor>>): Compressed {
+export function compressed(prompt: Prompt, outputs: Readonly<Record<'keys' | 'values' | 'positions', HostTensor>> & { readonly scores?: HostTensor }): Compressed {
   return {
     keys: byHead(prompt, outputs.keys as HostTensor<FloatDtype>), values: byHead(prompt, outputs.values as HostTensor<FloatDtype>),
-    positions: byHead(prompt, outputs.positions as HostTensor<'i32'>), scores: byHead(prompt, outputs.scores as HostTensor<'f32'>),
+    positions: byHead(prompt, outputs.positions as HostTensor<'i32'>),
+    ...(outputs.scores === undefined ? {} : { scores: byHead(prompt, outputs.scores as HostTensor<'f32'>) }),
     length: prompt.shape.length,
   }
 }

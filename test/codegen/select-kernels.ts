@@ -31,7 +31,7 @@ export function selectKernel(f: Form): Kernel {
   const x = tensor(input, f.dtype ?? 'f32', { row: size('row'), key: toSize(f.length ?? size('key')) })
   const pooled = f.pool === undefined ? x : pool.max(x, 'key', { size: f.pool })
   const node = topK(pooled, 'key', { k: f.k ?? size('k'), as: 'kept', order: f.order ?? 'position' }) as Expr as Of<'topK'>
-  const memory = (name: string, e: Expr, role: Memory['role']): Memory => ({ name, dtype: e.dtype, role, axes: e.axes })
+  const memory = (name: string, e: Expr, role: Memory['role']): Memory => ({ name, user: name, dtype: e.dtype, role, axes: e.axes })
   const stored = new Map<Expr, Stored>([[x, { form: 'array', memory: memory(input, x, 'input') }]])
   const taken = new Set<string>()
   const fresh = (wish: string): string => { let n = wish; for (let i = 2; taken.has(n); i++) n = `${wish}${i}`; taken.add(n); return n }

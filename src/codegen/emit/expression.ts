@@ -5,11 +5,11 @@
 import type { Dtype } from '../../dsl/dtype.js'
 import type { Monoid } from '../../dsl/monoid.js'
 import type { BinaryName, UnaryName } from '../../dsl/scalar.js'
-import { atomKey } from '../prove.js'
 import type { Index } from '../index-expr.js'
 import { registers, rowPitch, type Dim, type RegisterTile, type SharedTile, type Value } from '../kernel.js'
-import { binaryValue, castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
+import { castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
 import { indexChildren } from '../index-expr.js'
+import { dedupe } from './dedupe.js'
 import type { Writer } from './writer.js'
 
 /** What is known while the elements of one statement are written. */
@@ -33,6 +33,15 @@ export const memoryType = (dtype: Dtype): string => (dtype === 'bool' ? 'u8' : c
 
 export const laneName = (d: Dim): string => `${d.name}Lane`
 const wide = (i: Index): boolean => i.min < -(2 ** 31) || i.max >= 2 ** 31
+/** Whether an index is written as a 64-bit expression: it or a part of it may be wide. */
+const written64 = (i: Index): boolean => {
+  switch (i.op) {
+    case 'const': return wide(i)
+    case 'scalar': case 'symbol': case 'dim': case 'value': return false
+    case 'mul': case 'add': return written64(i.a) || written64(i.b) || wide(i)
+    default: return written64(i.a) || written64(i.b)
+  }
+}
 
 /** Text with the precedence of its outermost operator: 3 unary or atom, 2 product, 1 sum. */
 type Text = readonly [text: string, precedence: number]
@@ -48,24 +57,25 @@ function indexParts(i: Index, s: Scope): Text {
     case 'dim': return coordinate(i.dim, s)
     case 'value': return [valueText(i.value, s.vector === 1 ? s : { ...s, vector: 1 }), 1]
     case 'add': {
-      if (i.b.op === 'const' && i.b.value < 0) return [`${paren(indexParts(i.a, s), 1)} - ${-i.b.value}`, 1]
+      const own = indexParts(i.a, s), left = wide(i) && !written64(i.a) && !written64(i.b) ? `i64(${own[0]})` : paren(own, 1)
+      if (i.b.op === 'const' && i.b.value < 0) return [`${left} - ${-i.b.value}`, 1]
       if (i.b.op === 'mul' && i.b.b.op === 'const' && i.b.b.value < 0) {
         const k = -i.b.b.value
         const negated = k === 1 ? paren(indexParts(i.b.a, s), 2) : `${paren(indexParts(i.b.a, s), 2)} * ${k}`
-        return [`${paren(indexParts(i.a, s), 1)} - ${negated}`, 1]
+        return [`${left} - ${negated}`, 1]
       }
-      return [`${paren(indexParts(i.a, s), 1)} + ${paren(indexParts(i.b, s), 1)}`, 1]
+      return [`${left} + ${paren(indexParts(i.b, s), 1)}`, 1]
     }
     case 'mul': {
       // 64 bits where 32 cannot be proven: one wide operand makes the product wide.
-      const a = indexParts(i.a, s), left = wide(i) && !wide(i.a) && !wide(i.b) ? `i64(${a[0]})` : paren(a, 2)
+      const a = indexParts(i.a, s), left = wide(i) && !written64(i.a) && !written64(i.b) ? `i64(${a[0]})` : paren(a, 2)
       return [`${left} * ${paren(indexParts(i.b, s), 3)}`, 2]
     }
     case 'div': return [`${paren(indexParts(i.a, s), 2)} / ${paren(indexParts(i.b, s), 3)}`, 2]
     case 'mod': return [`${paren(indexParts(i.a, s), 2)} % ${paren(indexParts(i.b, s), 3)}`, 2]
     case 'min': case 'max': {
-      const type = wide(i.a) || wide(i.b) ? 'i64' : ''
-      const part = (x: Index): string => (type === '' || wide(x) ? indexText(x, s) : `i64(${indexText(x, s)})`)
+      const both = written64(i.a) === written64(i.b)
+      const part = (x: Index): string => (both || written64(x) ? indexText(x, s) : `i64(${indexText(x, s)})`)
       return [`${i.op}(${part(i.a)}, ${part(i.b)})`, 3]
     }
   }
@@ -235,8 +245,8 @@ export function combineLines(m: Monoid, own: (component: string) => string, b: (
   // One Value per printed operand, so that equal parts are one object and are named once.
   const aValues = new Map(m.components.map(c => [c.name, localValue(own(c.name), c.dtype)]))
   const bValues = new Map(m.components.map(c => [c.name, b(c.name)]))
-  const results = m.components.map(c => internValues(scalarValue(c.combine, n =>
-    n.startsWith('a.') ? aValues.get(n.slice(2))! : n.startsWith('b.') ? bValues.get(n.slice(2))! : localValue(n, dtype(n)))))
+  const results = m.components.map(c => scalarValue(c.combine, n =>
+    n.startsWith('a.') ? aValues.get(n.slice(2))! : n.startsWith('b.') ? bValues.get(n.slice(2))! : localValue(n, dtype(n))))
   const shared = dedupe(results)
   nameRepeated(shared, inner)
   if (m.components.length === 1) {
@@ -333,43 +343,3 @@ export function nameRepeated(roots: readonly Value[], s: Scope): void {
     s.named.set(v, name)
   }
 }
-
-const key = (v: Value, ids: ReadonlyMap<Value, number>): string => {
-  const below = valueChildren(v).map(c => ids.get(c)).join(' ')
-  switch (v.op) {
-    case 'const': return `const ${v.dtype} ${Object.is(v.value, -0) ? '-0' : v.value}`
-    case 'index': return `index ${v.dtype} ${atomKey(v.index)}`
-    case 'local': return `local ${v.name}`
-    case 'register': return `register ${v.tile.name}`
-    case 'unary': case 'binary': return `${v.name} ${v.dtype} ${below}`
-    case 'where': case 'guarded': case 'cast': return `${v.op} ${v.dtype} ${below}`
-    case 'load': return `load ${v.memory.name} ${atomKey(v.at)}`
-    case 'shared': return `shared ${v.tile.name} ${v.at.map(atomKey).join(' ')}`
-    case 'loop': return `loop ${v.variable.name} ${v.monoid.name} ${below}`
-  }
-}
-/** The same values with equal parts as one object. */
-export function dedupe(roots: readonly Value[]): Value[] {
-  const known = new Map<string, Value>(), ids = new Map<Value, number>(), done = new Map<Value, Value>()
-  const visit = (v: Value): Value => {
-    const before = done.get(v)
-    if (before !== undefined) return before
-    const copy = v.op === 'loop' ? v : rebuild(v, visit)
-    if (v.op === 'loop') ids.set(v.element, ids.size), ids.set(v.count, ids.size)
-    const text = key(copy, ids)
-    let one = known.get(text)
-    if (one === undefined) { known.set(text, (one = copy)); ids.set(one, ids.size) }
-    done.set(v, one)
-    return one
-  }
-  return roots.map(visit)
-}
-function rebuild(v: Value, f: (v: Value) => Value): Value {
-  switch (v.op) {
-    case 'unary': case 'cast': return { ...v, a: f(v.a) }
-    case 'binary': return binaryValue(v.name, f(v.a), f(v.b))
-    case 'where': case 'guarded': return { ...v, condition: f(v.condition), a: f(v.a), b: f(v.b) }
-    default: return v
-  }
-}
-const internValues = (v: Value): Value => v

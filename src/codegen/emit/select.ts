@@ -10,7 +10,8 @@ import { intrinsics, type IntrinsicName } from '../intrinsics.js'
 import type { Index } from '../index-expr.js'
 import { sharedElements, type Statement, type Value } from '../kernel.js'
 import { visitValue } from '../values.js'
-import { dedupe, indexText, nameRepeated, valueText, type Scope } from './expression.js'
+import { indexText, nameRepeated, valueText, type Scope } from './expression.js'
+import { dedupe } from './dedupe.js'
 import type { Writer } from './writer.js'
 
 type Select = Extract<Statement, { kind: 'select' }>

@@ -1,5 +1,6 @@
 /** Lines with indentation, names that do not collide, and the intrinsics that were mentioned. */
 import type { IntrinsicName } from '../intrinsics.js'
+import { freshNames } from '../reserved.js'
 
 export interface Writer {
   readonly lines: string[]
@@ -12,13 +13,8 @@ export interface Writer {
 }
 
 /** What no name in a kernel may be: words of C++ and of the prelude. */
-export const keywords: ReadonlySet<string> = new Set(('alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else enum ' +
-  'explicit export extern false float for friend goto if inline int long mutable namespace new not operator or private protected public register ' +
-  'return short signed sizeof static struct switch template this throw true try typedef typename union unsigned using virtual void volatile while xor ' +
-  'u8 u16 u32 i32 i64 f32 f16 bf16 thread arena emu min max threadIdx blockIdx blockDim gridDim splits shares').split(' '))
-
 export function writer(taken: Iterable<string>, used: Set<IntrinsicName>): Writer {
-  const names = new Set<string>([...keywords, ...taken])
+  const fresh = freshNames(taken)
   const lines: string[] = []
   let depth = 0
   const self: Writer = {
@@ -35,12 +31,7 @@ export function writer(taken: Iterable<string>, used: Set<IntrinsicName>): Write
       if (lines.length === start + 2 && only.endsWith(';') && !/^(const|f32|u32|i32|bool)\b/.test(only) && short.length <= 118) lines.splice(start, 2, short)
       else self.line('}')
     },
-    fresh: wish => {
-      let name = wish
-      for (let i = 2; names.has(name); i++) name = `${wish}${i}`
-      names.add(name)
-      return name
-    },
+    fresh,
     use: name => { used.add(name); return name },
   }
   return self

@@ -1,8 +1,6 @@
 /** What all lowering rules share: which arrays a body touches, and the comments that name the user's nodes. */
 import { payload, topological, type Expr, children } from '../../dsl/expr.js'
-import { keywords } from '../emit/writer.js'
 import { flatten, mentions } from '../facts.js'
-import { intrinsics } from '../intrinsics.js'
 import type { Memory, Statement, Value } from '../kernel.js'
 import { visitValue } from '../values.js'
 import { open, type Stored } from './value.js'
@@ -19,9 +17,9 @@ export function memoriesIn(body: readonly Statement[]): Memory[] {
   return [...found]
 }
 
-/** Names that a kernel's own must not hide: its arrays, and the words of the text. */
+/** Names that a kernel's own must not hide. */
 export const memoryNames = (stored: ReadonlyMap<Expr, Stored>): string[] =>
-  [...keywords, ...Object.keys(intrinsics), ...[...stored.values()].flatMap(s => (s.form === 'array' ? [s.memory.name] : s.memories.map(m => m.name)))]
+  [...stored.values()].flatMap(s => (s.form === 'array' ? [s.memory.name] : s.memories.map(m => m.name)))
 
 /** Whether a body mentions the number of splits of some array it reads. */
 export function mentionsSplits(body: readonly Statement[]): boolean {

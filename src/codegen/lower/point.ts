@@ -15,6 +15,7 @@ import { symbolsIn } from '../facts.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { Dim, GridAxis, Kernel, Memory, Statement, Value } from '../kernel.js'
+import { freshNames } from '../reserved.js'
 import type { PointSchedule } from '../schedule.js'
 import { allOf, binaryValue, constantValue, indexValue } from '../values.js'
 import { insideFacts, memoryOffset, valueAt, type Environment, type Stored } from './value.js'
@@ -39,8 +40,7 @@ export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
 
   const innerExtents = inner.map(a => ix.sizeIndex(a.size))
   if (vector > 1) innerExtents[innerExtents.length - 1] = ix.div(innerExtents[innerExtents.length - 1]!, ix.constant(vector))
-  const names = new Set<string>([...g.roots.map(r => r.memory.name), ...memoryNames(g.stored)])
-  const fresh = (wish: string): string => { let n = wish; for (let i = 2; names.has(n); i++) n = `${wish}${i}`; names.add(n); return n }
+  const fresh = freshNames([g.name, ...g.roots.map(r => r.memory.name), ...memoryNames(g.stored)])
 
   const total = ix.atMost(innerExtents.reduce(ix.mul, ix.constant(1)), ix.longest)
   const tile = ix.scalar(fresh('tile'), Math.floor(ix.longest / item.extent)) as Named

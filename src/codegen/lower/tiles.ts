@@ -72,12 +72,18 @@ export interface OperandContext {
   readonly dimsOf: (indices: readonly Index[]) => Dim[]
   readonly value: (e: Expr, env: Environment) => Value
   /** Runs in the outermost scope that knows the position, once. */
-  readonly placed: (key: string, env: Environment, e: Expr, compute: () => void) => void
+  readonly placed: (key: string, position: readonly Index[], compute: () => void) => void
 }
 export interface Operand {
   readonly tile: SharedTile
   /** The name of the summed axis in the tile, and its length there. */
   readonly over: string
+  readonly extent: number
+}
+
+/** The stretch of the summed axes that is staged; of a streamed axis it is the tile. */
+export interface Part {
+  readonly start: Index
   readonly extent: number
 }
 
@@ -87,22 +93,22 @@ const operands = new WeakMap<object, Map<string, Operand>>()
  * An operand of a contraction in shared memory. What only moves or maps inputs is staged by all threads together;
  * what is computed in registers is spilled. `env` has the streamed axis's position if that is summed.
  */
-export function stageOperand(b: Builder, x: Expr, env: Environment, over: readonly string[], c: OperandContext): Operand {
+export function stageOperand(b: Builder, x: Expr, env: Environment, over: readonly string[], c: OperandContext, part: Part): Operand {
   const e = open(x), streamed = over.filter(n => env.has(n))
   const computed = inside(e, n => c.stored.has(n)).some(isFold) || inside(e, n => c.stored.has(n) && n !== e).some(n => c.stored.get(n)?.form === 'partials')
   const short = over.filter(n => !streamed.includes(n))
-  if (computed) return spillOperand(b, e, env, over, c)
+  if (computed) return spillOperand(b, e, env, over, c, part)
   const others = e.axes.filter(a => !over.includes(a.name))
   const dims = c.dimsOf(others.map(a => env.get(a.name)!))
-  const length = short.reduce((n, name) => n * fixedSize(axisOf(e, name)!.size)!, 1)
+  const whole = short.reduce((n, name) => n * fixedSize(axisOf(e, name)!.size)!, 1)
+  const length = streamed.length > 0 ? whole : part.extent
   const overName = streamed.length > 0 ? c.column.name : over.join('')
   const extent = streamed.length > 0 ? padded(c.column) * length : length
   const position: Environment = new Map([...others.map(a => [a.name, env.get(a.name)!] as const), ...streamed.map(n => [n, env.get(n)!] as const)])
-  const key = `operand ${e.id} over ${over.join(' ')} at ${[...position.values()].map(i => JSON.stringify(textOf(i))).join(' ')}`
+  const key = `operand ${e.id} over ${over.join(' ')} at ${[...position.values(), part.start].map(i => JSON.stringify(textOf(i))).join(' ')}`
   const known = operands.get(c.rows) ?? new Map<string, Operand>()
   operands.set(c.rows, known)
-  const scoped: Expr = { ...e, axes: [...others, ...streamed.map(n => axisOf(e, n)!)] } as Expr
-  c.placed(key, position, scoped, () => {
+  c.placed(key, [...position.values(), part.start], () => {
     const lastAxis = e.axes[e.axes.length - 1]!.name
     const overLast = over.includes(lastAxis)
     const variables = new Map(dims.map(d => [d, ix.scalar(b.fresh(`${d.name}At`), padded(d) - 1) as Extract<Index, { op: 'scalar' }>]))
@@ -110,7 +116,7 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
     const put = (i: Index): Index => substituteDims(i, d => (streamed.length > 0 && d === c.column ? overVariable : variables.get(d)!))
     const at = new Map<string, Index>(others.map(a => [a.name, put(env.get(a.name)!)]))
     for (const n of streamed) at.set(n, put(env.get(n)!))
-    if (short.length > 0) for (const [n, i] of unflatten(overVariable, short.map(n => axisOf(e, n)!))) at.set(n, i)
+    if (short.length > 0) for (const [n, i] of unflatten(ix.add(part.start, overVariable), short.map(n => axisOf(e, n)!))) at.set(n, i)
     const overAxis = { name: overName, extent }
     const dimAxes = dims.map(d => ({ name: d.name, extent: padded(d) }))
     const axes = overLast || dims.length === 0 ? [...dimAxes, overAxis] : [overAxis, ...dimAxes]
@@ -122,7 +128,7 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
     const last = axes[axes.length - 1]!
     const lengths = fixedSize(axisOf(e, lastAxis)!.size)
     const vector = last.extent % width === 0 && lengths !== undefined && lengths % width === 0 && raw.dtype === dtype && movesRows(e, lastAxis, c.stored) &&
-      (overLast ? over.length === 1 && streamed.length === 0 : dims.length === 1 && startsAtMultiple(env.get(lastAxis)!, width)) ? width : 1
+      (overLast ? over.length === 1 && streamed.length === 0 && length % width === 0 : dims.length === 1 && startsAtMultiple(env.get(lastAxis)!, width)) ? width : 1
     // Rows of tiles that are read side by side must not start in the same bank.
     const tile = sharedTile(b, `${nameOf(e)}Tile`, dtype, axes, overLast ? width : 0)
     const order = axes.map(a => (a === overAxis ? overVariable : variables.get(dims.find(d => d.name === a.name)!)!))
@@ -132,7 +138,8 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
   return known.get(key)!
 }
 
-function spillOperand(b: Builder, e: Expr, env: Environment, over: readonly string[], c: OperandContext): Operand {
+function spillOperand(b: Builder, e: Expr, env: Environment, over: readonly string[], c: OperandContext, part: Part): Operand {
+  if (part.start.op !== 'const') throw new Error('an operand that is computed in registers is taken whole')
   const [axis] = over as [string]
   const streamed = env.has(axis)
   const dim = streamed ? c.column : c.rows.rowDim(axis)

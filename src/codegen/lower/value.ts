@@ -4,7 +4,7 @@
  */
 import { axisOf, type Expr, type Kind, type Of, type Rules } from '../../dsl/expr.js'
 import { maxMonoid, meanMonoid, sumMonoid, type Monoid } from '../../dsl/monoid.js'
-import { fixedSize, minus, plus, size, type Size } from '../../dsl/size.js'
+import { minus, plus, size, type Size } from '../../dsl/size.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { Memory, Value } from '../kernel.js'
@@ -15,7 +15,7 @@ import * as v from '../values.js'
 export type Stored =
   | { readonly form: 'array'; readonly memory: Memory }
   /** One array per component of a fold, with the splits as the first axis. */
-  | { readonly form: 'partials'; readonly monoid: Monoid; readonly memories: readonly Memory[]; readonly count: Size }
+  | { readonly form: 'partials'; readonly monoid: Monoid; readonly memories: readonly Memory[]; readonly count: Index }
 
 /** The position along each axis. */
 export type Environment = ReadonlyMap<string, Index>
@@ -45,6 +45,15 @@ const insideCondition = (i: Index, length: Size, facts: readonly Fact[]): Value 
   const low = provablyNonNegative(i, facts) ? v.yes : v.binaryValue('ge', v.indexValue(i), v.constantValue(0, 'i32'))
   const high = provablyNonNegative(ix.sub(ix.sub(n, ix.constant(1)), i), facts) ? v.yes : v.binaryValue('lt', v.indexValue(i), v.indexValue(n))
   return v.allOf([low, high])
+}
+
+/** Facts that follow from the position being inside its axes: loads rely on them only where that is certain. */
+function following(c: ValueContext, certain: boolean, facts: readonly Fact[]): ValueContext {
+  return { ...c, safe: certain ? [...c.safe, ...facts] : c.safe, assumed: [...c.assumed, ...facts] }
+}
+const certainlyInside = (i: Index, length: Size, c: ValueContext): boolean => {
+  const guard = insideCondition(i, length, c.safe)
+  return guard.op === 'const' && guard.value === 1
 }
 
 const at = (env: Environment, axis: string): Index => {
@@ -85,10 +94,7 @@ export const splitVariable = (c: { fresh: (wish: string) => string }): Extract<I
   ix.scalar(c.fresh('part'), ix.longest, 'splits') as Extract<Index, { op: 'scalar' }>
 export const partialsAt = (stored: Extract<Stored, { form: 'partials' }>, env: Environment, split: Index): Value[] =>
   stored.memories.map(m => v.loadValue(m, memoryOffset(m, new Map([...env, ['splits', split]]))))
-export const countValue = (count: Size): Value => {
-  const fixed = fixedSize(count)
-  return fixed === undefined ? v.castValue(v.indexValue(ix.sizeIndex(count)), 'f32') : v.constantValue(fixed, 'f32')
-}
+export const countValue = (count: Index): Value => v.castValue(v.indexValue(count), 'f32')
 
 /** Row-major. */
 export function memoryOffset(m: Memory, env: Environment): Index {
@@ -96,14 +102,9 @@ export function memoryOffset(m: Memory, env: Environment): Index {
   return ix.offset(m.axes.map(a => at(env, a.name)), extents)
 }
 
-/** The number of elements along several axes; affine, because at most one of them is symbolic. */
-export const productOf = (e: Expr, axes: readonly string[]): Size =>
-  axes.map(n => axisOf(e, n)!.size).reduce((a, b) => {
-    const x = fixedSize(a), y = fixedSize(b)
-    if (x === undefined && y === undefined) throw new Error('two symbolic axes in one fold')
-    return x === undefined ? timesFixed(a, y!) : timesFixed(b, x)
-  }, size(1))
-const timesFixed = (s: Size, n: number): Size => ({ constant: s.constant * n, terms: s.terms.map(([name, c]) => [name, c * n] as const) })
+/** The number of elements along several axes. */
+export const productOf = (e: Expr, axes: readonly string[]): Index =>
+  ix.atMost(axes.map(n => ix.sizeIndex(axisOf(e, n)!.size)).reduce(ix.mul, ix.constant(1)), ix.longest)
 
 /** Positions along several axes from one running number, the last axis fastest. */
 export function unflatten(i: Index, axes: readonly { readonly name: string; readonly size: Size }[]): [string, Index][] {
@@ -124,10 +125,14 @@ function loopOver(over: readonly string[], operand: Expr, env: Environment, c: V
   const inner = changed(env, [], unflatten(variable, axes))
   const facts = axes.flatMap(a => insideFacts(inner.get(a.name)!, a.size))
   return {
-    op: 'loop', monoid, variable, from: ix.zero, to: ix.sizeIndex(length), position: variable, count: countValue(length), dtype,
-    element: element(inner, { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] }),
+    op: 'loop', monoid, variable, from: ix.zero, to: length, position: variable, count: countValue(length), dtype,
+    element: element(inner, { ...c, tile: outsideOf(variable, c), safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] }),
   }
 }
+/** Tiles are filled before the loop: what depends on its variable is no tile. */
+const outsideOf = (variable: Index, c: ValueContext): ValueContext['tile'] => (e, env) =>
+  e.axes.some(a => mentionsIndex(env.get(a.name)!, variable)) ? undefined : c.tile(e, env)
+const mentionsIndex = (i: Index, variable: Index): boolean => i === variable || ix.indexChildren(i).some(x => mentionsIndex(x, variable))
 // A loop's element lives in a scope of its own: nothing of it may be shared with the outside.
 const inLoop = (e: Expr, env: Environment, c: ValueContext): Value => valueAt(e, env, c)
 
@@ -160,27 +165,30 @@ const rules: Rules<Value, Context> = {
     return valueAt(e.arg, inner, { ...c, safe: [...c.safe, ...checked], assumed: [...c.assumed, ...checked] }, memo)
   },
   concat: (e, { env, c }) => {
-    const i = at(env, e.axis)
+    const i = at(env, e.axis), certain = certainlyInside(i, axisOf(e, e.axis)!.size, c)
     let start = size(0)
-    const parts = e.parts.map(p => {
+    const parts = e.parts.map((p, n) => {
       const length = axisOf(p, e.axis)!.size, from = start
       start = plus(start, length)
-      const own = ix.sub(i, rawIndex(from)), facts = insideFacts(own, length)
-      // A side of its own: what it loads is in range only there.
-      return { end: start, value: valueAt(p, changed(env, [], [[e.axis, own]]), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] }) }
+      const own = ix.sub(i, rawIndex(from))
+      // A side of its own, chosen by the guards before it; only the last one's end is not tested.
+      const inner = following(c, certain || n < e.parts.length - 1, insideFacts(own, length))
+      return { end: start, value: valueAt(p, changed(env, [], [[e.axis, own]]), inner) }
     })
     return parts.slice(0, -1).reduceRight((otherwise, p) => v.guardedValue(v.binaryValue('lt', v.indexValue(i), v.indexValue(ix.sizeIndex(p.end))), p.value, otherwise), parts[parts.length - 1]!.value)
   },
   rename: (e, { env, c, memo }) => valueAt(e.arg, changed(env, [e.to], [[e.from, at(env, e.to)]]), c, memo),
   split: (e, { env, c, memo }) => {
     const whole = ix.offset(e.into.map(a => at(env, a.name)), e.into.map(a => ix.sizeIndex(a.size)))
-    const facts = insideFacts(whole, axisOf(e.arg, e.axis)!.size)
-    return valueAt(e.arg, changed(env, e.into.map(a => a.name), [[e.axis, whole]]), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] }, memo)
+    const certain = e.into.every(a => certainlyInside(at(env, a.name), a.size, c))
+    const inner = following(c, certain, insideFacts(whole, axisOf(e.arg, e.axis)!.size))
+    return valueAt(e.arg, changed(env, e.into.map(a => a.name), [[e.axis, whole]]), inner, memo)
   },
   merge: (e, { env, c, memo }) => {
     const axes = e.from.map(n => axisOf(e.arg, n)!), parts = unflatten(at(env, e.as), axes)
-    const facts = parts.flatMap(([n, i]) => insideFacts(i, axisOf(e.arg, n)!.size))
-    return valueAt(e.arg, changed(env, [e.as], parts), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] }, memo)
+    const certain = certainlyInside(at(env, e.as), axisOf(e, e.as)!.size, c)
+    const inner = following(c, certain, parts.flatMap(([n, i]) => insideFacts(i, axisOf(e.arg, n)!.size)))
+    return valueAt(e.arg, changed(env, [e.as], parts), inner, memo)
   },
 }
 const rule = (e: Expr, env: Environment, c: ValueContext, memo: Map<string, Value>): Value =>
@@ -195,7 +203,7 @@ function windowValue(e: Of<'window'>, env: Environment, c: ValueContext): Value 
   const variable = ix.scalar(c.fresh('near'), ix.longest) as Extract<Index, { op: 'scalar' }>
   const element = (position: Index): Value => {
     const facts = insideFacts(position, axis.size)
-    return inLoop(e.arg, changed(env, [], [[e.axis, position]]), { ...c, safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] })
+    return inLoop(e.arg, changed(env, [], [[e.axis, position]]), { ...c, tile: outsideOf(variable, c), safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] })
   }
   if (e.pool === 'max') {
     // A neighbour beyond the end is replaced by the last one, which is no more than it was: no guards, and a fixed

@@ -1,0 +1,29 @@
+/** The corpus at boundary lengths on every device that runs kernels, in all orders of threads, against the reference. */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { interpret } from '../../src/runtime/reference.js'
+import { describeDevices, kernelDevices, threadOrders } from '../devices.js'
+import { fault } from '../fuzz/judge.js'
+import { corpus } from '../programs/index.js'
+import { Session, type Job } from '../session.js'
+
+describeDevices('the corpus', kernelDevices, device => {
+  let session: Session
+  beforeAll(async () => { session = await Session.open(device.name as 'emulator' | 'cuda') })
+  afterAll(() => session.dispose())
+
+  for (const [family, cases] of Object.entries(corpus)) {
+    test(`${family}: ${cases.length} programs`, { timeout: 240_000 }, async () => {
+      const jobs = cases.flatMap((c, i) => c.lengths.map(n => {
+        const inputs = c.inputs(n, 1000 * i + n), sizes = c.sizes?.(n)
+        return { c, n, job: { outputs: c.outputs(n), inputs, ...(sizes === undefined ? {} : { sizes }) } satisfies Job }
+      }))
+      const outcomes = await session.run(jobs.map(j => j.job), device.name === 'emulator' ? threadOrders : ['its own'])
+      const faults = jobs.flatMap(({ c, n, job }, i) => {
+        const expected = interpret(job.outputs, job.inputs, 'sizes' in job ? { sizes: job.sizes as Record<string, number> } : {})
+        const what = fault(outcomes[i]!, expected, c.bounds?.(n) ?? {})
+        return what === undefined ? [] : [`${c.name}, n = ${n}: ${what}`]
+      })
+      expect(faults.join('\n')).toBe('')
+    })
+  }
+})
