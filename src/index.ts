@@ -4,6 +4,8 @@ export { plan, type Plan, type PlanOptions, type Group } from './codegen/plan.js
 export { lower, emit, type LoweredKernel, type EmittedKernel, type Schedules } from './codegen/pipeline.js'
 export { sourceText } from './codegen/emit/cuda.js'
 export { printPlan } from './codegen/explain.js'
+export { printKernel } from './codegen/print-kernel.js'
+export { traffic, type Traffic, type KernelTraffic } from './codegen/traffic.js'
 export { space, invalid, type Schedule } from './codegen/schedule.js'
 export { compile, type CompileOptions, type DeviceTensor, type Input, type Launch, type Prepared, type Program, type RunOptions } from './runtime/program.js'
 export { hostTensor, type HostTensor } from './runtime/host-tensor.js'

@@ -31,7 +31,7 @@ async function cuda(): Promise<TestDevice> {
     return { name: 'cuda' }
   } catch (error) {
     if (!(error instanceof WeftError)) throw error
-    return { name: 'cuda', missing: `${error.reason.split('\n')[0]} Fix: ${error.fix ?? 'weft doctor'}` }
+    return { name: 'cuda', missing: `${error.reason.split('. ')[0]} Fix: ${error.fix ?? 'weft doctor'}` }
   }
 }
 

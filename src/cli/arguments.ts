@@ -55,12 +55,14 @@ export function parseArguments(command: Command, args: readonly string[]): Argum
 
 /** The known name that a misspelt one most likely stands for. */
 export function nearest(name: string, known: Iterable<string>): string | undefined {
+  const names = [...known], begun = names.filter(k => name.length >= 3 && k.startsWith(name))
+  if (begun.length === 1) return begun[0]
   let best: string | undefined, least = Infinity
-  for (const k of known) {
+  for (const k of names) {
     const d = distance(name.toLowerCase(), k.toLowerCase())
     if (d < least) { least = d; best = k }
   }
-  return best !== undefined && (least <= Math.max(1, Math.floor(best.length / 3)) || (name.length >= 3 && best.startsWith(name))) ? best : undefined
+  return best !== undefined && least <= Math.max(1, Math.floor(best.length / 3)) ? best : undefined
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours that turn a into b. */

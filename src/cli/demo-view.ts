@@ -1,12 +1,10 @@
 /** What `weft demo` shows: on a terminal, in a pipe, as JSON. */
-import { printMonoid } from '../dsl/monoid.js'
-import type { Expr } from '../dsl/expr.js'
 import { fusedNodes } from '../codegen/explain.js'
-import type { Group } from '../codegen/plan.js'
 import { formatBytes } from '../runtime/errors.js'
 import { explainMismatch } from '../snapkv/compare.js'
 import { checkDocument, describeCheck } from './check.js'
 import type { Demo } from './demo.js'
+import { fused, word } from './fused.js'
 import { columns, count, paint, say, seconds, table, wrapped } from './output.js'
 import { columnOf, legend, markLine, shadedLine, withGaps } from './picture.js'
 
@@ -63,26 +61,6 @@ function kernels(d: Demo, line: (name: string, text: string) => void): void {
   })
   const moved = d.traffic.kernels.reduce((n, k) => n + k.read + k.written, 0), least = d.traffic.compulsory.read + d.traffic.compulsory.written
   line('', `together ${formatBytes(moved)}; ${formatBytes(least)} are compulsory (inputs once, outputs once): ${(moved / least).toFixed(2)} times as much`)
-}
-
-/** What a kernel does, in the order it does it; runs of the same are counted. */
-export function fused(g: Group): string {
-  const words: { text: string; times: number }[] = []
-  for (const e of fusedNodes(g)) {
-    const text = word(e), last = words.at(-1)
-    if (last?.text === text) last.times += 1
-    else words.push({ text, times: 1 })
-  }
-  return words.map(w => (w.times === 1 ? w.text : `${w.text} ×${w.times}`)).join(', ')
-}
-function word(e: Expr): string {
-  switch (e.kind) {
-    case 'contract': case 'reduce': return `${e.kind === 'reduce' ? printMonoid(e.monoid).split(/[ .{]/)[0] : 'contract'} over ${e.over.join(' ')}`
-    case 'window': return `${e.pool} pooling ${e.size}`
-    case 'topK': return `top-k over ${e.axis}`
-    case 'cast': return `cast to ${e.dtype}`
-    default: return e.kind
-  }
 }
 
 function picture(d: Demo): void {

@@ -1,2 +1,164 @@
-import type { Arguments } from './arguments.js'
-export const run = (_: Arguments): Promise<number> => Promise.resolve(0)
+/** `weft explain`: every stage of a policy's program. Nothing is run; all but `resources` need neither GPU nor compiler. */
+import { inputsOf } from '../dsl/bind.js'
+import { printGraph } from '../dsl/print.js'
+import { shortSource } from '../dsl/source.js'
+import { sourceText } from '../codegen/emit/cuda.js'
+import { memoriesOf, memoryText, printPlan } from '../codegen/explain.js'
+import { describe } from '../codegen/lower/common.js'
+import { emit, lower, type LoweredKernel } from '../codegen/pipeline.js'
+import { plan, type Plan } from '../codegen/plan.js'
+import { printKernel } from '../codegen/print-kernel.js'
+import { traffic } from '../codegen/traffic.js'
+import { formatBytes } from '../runtime/errors.js'
+import { launchNumbers } from '../runtime/launch-plan.js'
+import { openNvrtc } from '../runtime/nvrtc.js'
+import type { FloatDtype, PolicyProgram, PromptShape } from '../snapkv/policy.js'
+import { policyByName } from '../snapkv/presets.js'
+import { nearest, usageError, type Arguments } from './arguments.js'
+import { outputsOf } from './execute.js'
+import { checkScheduleNames, readPrompt, readSchedules } from './files.js'
+import { fused } from './fused.js'
+import { clearProgress, progress, say, table } from './output.js'
+
+/** A GPU's multiprocessors decide how many parts an axis is cut into; those of an H100, since none need be here. */
+const multiprocessors = 132
+
+interface Subject {
+  readonly program: PolicyProgram
+  readonly plan: Plan
+  readonly kernels: readonly LoweredKernel[]
+  readonly shape: PromptShape
+}
+interface Stage {
+  readonly text: (s: Subject, given: Arguments) => string | Promise<string>
+  readonly json: (s: Subject, given: Arguments) => object | Promise<object>
+}
+
+const stages: Readonly<Record<string, Stage>> = {
+  graph: {
+    text: s => printGraph(s.plan.outputs, { sources: true }),
+    json: s => ({ graph: printGraph(s.plan.outputs).trimEnd().split('\n'), inputs: Object.fromEntries([...inputsOf(s.plan.outputs)].map(([n, e]) => [n, { dtype: e.dtype, axes: e.axes.map(a => a.name) }])), sizes: s.program.sizes }),
+  },
+  plan: { text: planText, json: planDocument },
+  schedule: {
+    text: s => JSON.stringify(schedulesOf(s), undefined, 2),
+    json: s => schedulesOf(s),
+  },
+  kernel: {
+    text: s => s.kernels.map(k => printKernel(k.kernel)).join('\n'),
+    json: s => ({ kernels: s.kernels.map(k => ({ name: k.kernel.name, threads: k.kernel.threads, text: printKernel(k.kernel).trimEnd().split('\n') })) }),
+  },
+  cuda: {
+    text: s => sourceText(s.kernels.map(k => emit(k.kernel)), 'cuda'),
+    json: s => ({ kernels: s.kernels.map(k => { const e = emit(k.kernel); return { name: e.name, threads: e.threads, sharedBytes: e.sharedBytes, text: sourceText([e], 'cuda') } }) }),
+  },
+  resources: {
+    text: async (s, given) => table([
+      ['kernel', 'arch', 'registers', 'spill stores', 'spill loads', 'shared bytes'],
+      ...(await resourcesOf(s, given)).map(r => [r.name, r.arch, String(r.registers), String(r.spillStores), String(r.spillLoads), String(r.sharedBytes)]),
+    ], [2, 3, 4, 5]).join('\n'),
+    json: async (s, given) => ({ kernels: await resourcesOf(s, given) }),
+  },
+}
+
+export async function run(given: Arguments): Promise<number> {
+  const name = given.text('stage') ?? 'plan', stage = Object.hasOwn(stages, name) ? stages[name]! : undefined
+  if (stage === undefined) {
+    const near = nearest(name, Object.keys(stages))
+    throw usageError(`there is no stage '${name}'`, `${near === undefined ? '' : `did you mean '${near}'? `}the stages are ${Object.keys(stages).join(', ')}`)
+  }
+  if (given.texts('arch').length > 0 && name !== 'resources') throw usageError('--arch is for --stage resources', 'leave it out, or add --stage resources')
+  const policy = policyByName(given.positionals[0]!, given.texts('set'))
+  const shape = shapeOf(given), file = given.text('schedule'), schedules = readSchedules(file)
+  const program = policy.build(shape)
+  const planned = plan(outputsOf(program, given.flag('with-scores')), { sizes: program.sizes })
+  checkScheduleNames(schedules, planned.groups.map(g => g.name), file)
+  const subject = { program, plan: planned, kernels: lower(planned, schedules), shape }
+  const text = given.flag('json') ? JSON.stringify(await stage.json(subject, given), undefined, 2) : await stage.text(subject, given)
+  say(text.trimEnd())
+  return 0
+}
+
+const dtypes: readonly string[] = ['f32', 'f16', 'bf16'] satisfies readonly FloatDtype[]
+const sizeNames = ['key', 'kvHead', 'group', 'dim', 'query']
+
+function shapeOf(given: Arguments): PromptShape {
+  const input = given.text('input'), text = given.text('sizes'), dtype = given.text('dtype')
+  if ((input === undefined) === (text === undefined)) {
+    throw usageError(input === undefined ? 'the sizes are missing' : 'both --input and --sizes are given', 'give one of them: --input FILE, or --sizes key=16384,kvHead=8,group=4,dim=128')
+  }
+  if (input !== undefined) {
+    if (dtype !== undefined) throw usageError('--dtype is given, but the file says the dtype', 'leave --dtype out, or use --sizes')
+    return readPrompt(input).prompt.shape
+  }
+  if (dtype !== undefined && !dtypes.includes(dtype)) throw usageError(`--dtype is '${dtype}'`, `use one of ${dtypes.join(', ')}`)
+  const sizes = new Map<string, number>()
+  for (const part of text!.split(',')) {
+    const [, name = '', number = ''] = /^\s*([^=\s]*)\s*=\s*(\S*)\s*$/.exec(part) ?? []
+    if (name === '') throw usageError(`'${part}' in --sizes is not of the form NAME=N`, 'for example key=16384,kvHead=8,group=4,dim=128')
+    if (!sizeNames.includes(name)) {
+      const near = nearest(name, sizeNames)
+      throw usageError(`--sizes has '${name}', which is no axis of the inputs`, `${near === undefined ? '' : `did you mean '${near}'? `}the axes are ${sizeNames.join(', ')}`)
+    }
+    if (sizes.has(name)) throw usageError(`--sizes has ${name} twice`, 'give it once')
+    if (!/^\d{1,10}$/.test(number) || Number(number) < 1) throw usageError(`${name} in --sizes is '${number}'`, 'use a whole number, at least 1')
+    sizes.set(name, Number(number))
+  }
+  const missing = ['key', 'kvHead', 'group', 'dim'].find(n => !sizes.has(n))
+  if (missing !== undefined) throw usageError(`--sizes lacks ${missing}`, 'for example key=16384,kvHead=8,group=4,dim=128')
+  const length = sizes.get('key')!
+  return { dtype: (dtype ?? 'bf16') as FloatDtype, kvHeads: sizes.get('kvHead')!, group: sizes.get('group')!, dim: sizes.get('dim')!, length, queries: sizes.get('query') ?? Math.min(length, 64) }
+}
+
+const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.kernel.name, k.schedule]))
+
+const trafficOf = (s: Subject): ReturnType<typeof traffic> => traffic(s.plan, launchNumbers(s.kernels, s.program.sizes, multiprocessors))
+
+function planText(s: Subject): string {
+  const t = trafficOf(s), { sizes } = s.program
+  const moved = t.kernels.reduce((n, k) => n + k.read + k.written, 0), least = t.compulsory.read + t.compulsory.written
+  const rows = s.plan.groups.map((g, i) => [g.name, g.rule, formatBytes(t.kernels[i]!.read), formatBytes(t.kernels[i]!.written), fused(g)])
+  return [
+    `${s.shape.dtype}, ${Object.entries(sizes).map(([n, v]) => `${n} ${v}`).join(', ')}`, '',
+    ...table([['kernel', 'rule', 'reads', 'writes', 'fuses'], ...rows], [2, 3]),
+    `together ${formatBytes(moved)}; compulsory ${formatBytes(least)} (inputs once, outputs once): ${(moved / least).toFixed(2)} times as much`, '',
+    printPlan(s.plan),
+  ].join('\n')
+}
+
+function planDocument(s: Subject): object {
+  const t = trafficOf(s)
+  return {
+    dtype: s.shape.dtype, sizes: s.program.sizes,
+    kernels: s.plan.groups.map((g, i) => ({ name: g.name, rule: g.rule, writes: memoriesOf(g).map(memoryText), readBytes: t.kernels[i]!.read, writtenBytes: t.kernels[i]!.written })),
+    compulsoryBytes: t.compulsory,
+    edges: s.plan.edges.map(e => ({ from: describe(e.from), source: shortSource(e.from.source), to: e.to, decision: e.decision, reason: e.reason })),
+  }
+}
+
+interface Resources {
+  readonly name: string
+  readonly arch: string
+  readonly registers: number
+  readonly spillStores: number
+  readonly spillLoads: number
+  /** Of a block: what the text declares and what the launch adds. */
+  readonly sharedBytes: number
+}
+
+/** What NVRTC's log says, per kernel and architecture, each kernel compiled by itself. */
+async function resourcesOf(s: Subject, given: Arguments): Promise<Resources[]> {
+  const archs = given.texts('arch').length === 0 ? ['sm_90'] : [...new Set(given.texts('arch'))]
+  const bad = archs.find(a => !/^sm_\d{2,3}[af]?$/.test(a))
+  if (bad !== undefined) throw usageError(`'${bad}' names no GPU architecture`, 'write it like sm_90 or sm_90a')
+  const nvrtc = openNvrtc(), emitted = s.kernels.map(k => emit(k.kernel))
+  progress(`compiling for ${archs.join(', ')}`)
+  const found = await Promise.all(archs.flatMap(arch => emitted.map(async e => {
+    const { resources } = await nvrtc.compile({ text: sourceText([e], 'cuda'), kernels: [e.name], arch, name: `${e.name}.cu` })
+    const r = resources.find(x => x.name === e.name)
+    if (r === undefined) throw usageError(`NVRTC ${nvrtc.version.major}.${nvrtc.version.minor} has no cubin for ${arch}, so there are no registers to report`, `it knows ${nvrtc.supportedArchs.map(a => `sm_${a}`).join(', ')}`)
+    return { name: e.name, arch, registers: r.registers, spillStores: r.spillStores, spillLoads: r.spillLoads, sharedBytes: r.sharedBytes + e.sharedBytes }
+  })))
+  clearProgress()
+  return found
+}

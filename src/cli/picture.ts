@@ -22,7 +22,7 @@ export function markLine(from: number, to: number, length: number, width: number
 }
 
 export const legend = (length: number, width: number): string =>
-  `a column is ${Math.round(length / width)} tokens: ${shades[0]} none kept, ${shades.slice(1).map((s, i) => `${s} up to ${(i + 1) * 25} %`).join(', ')}`
+  `a column is ${Math.round(length / width)} tokens: ${shades[0]} none of them kept, ${shades.slice(1).join('')} up to a quarter, a half, three quarters, all`
 
 /** A text with what was dropped as dots of the same length. */
 export const withGaps = (tokens: readonly string[], kept: (i: number) => boolean): string =>

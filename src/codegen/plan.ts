@@ -204,9 +204,9 @@ function cutForced(p: Planner, root: Expr): void {
 function cutBelow(p: Planner, reader: Expr, below: readonly Expr[]): void {
   for (const c of below) {
     const e = open(c)
+    if (reader.kind === 'concat') finishParts(p, e)
     if (p.stored.has(e)) continue
     if (e.kind === 'topK') { cut(p, e, reader, 'selection needs the whole row, and what follows wants all blocks'); store(p, e); continue }
-    if (reader.kind === 'concat') finishParts(p, e)
     // A concatenation evaluates one side only, so a side cannot hold a loop.
     const loops = reader.kind === 'concat' && holdsWindow(p, e)
     if (foldsOf(p, e).length === 0 && !loops && !inside(e, isStored(p)).some(x => x.kind === 'topK')) continue

@@ -53,7 +53,7 @@ type Reads = Map<string, number>
 function kernelTraffic(g: Group, n: TrafficNumbers): KernelTraffic {
   const memories = g.roots.flatMap(r => (r.stored.form === 'array' ? [r.stored.memory] : [...r.stored.memories]))
   const reads: Reads = new Map()
-  for (const r of g.roots) atMost(reads, readsOf(open(r.node), e => (e === open(r.node) ? undefined : g.loads.get(e)), n))
+  for (const r of g.roots) atMost(reads, readsOf(open(r.node), e => g.loads.get(e), n))
   return { name: g.name, read: total(reads.values()), written: total(memories.map(m => memoryBytes(m, n))) }
 }
 

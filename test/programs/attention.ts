@@ -1,5 +1,5 @@
 /** Contractions: matrix products, attention in its forms, nearest neighbours. */
-import { add, argmax, cast, contract, gather, iota, le, mul, neg, rename, size, softmax, sub, sum, tensor, topK, where, type Tensor } from '../../src/dsl/index.js'
+import { add, argmax, cast, contract, gather, iota, le, minus, mul, neg, rename, size, softmax, sub, sum, tensor, topK, where, type Tensor } from '../../src/dsl/index.js'
 import { data, exponentials, lengths, unit, type Case } from './case.js'
 
 const dim = 8
@@ -17,7 +17,7 @@ export const attentionCases: readonly Case[] = [
   { name: 'attention', lengths: lengths(1), outputs: () => ({ o: contract(softmax(logits, 'n'), values, 'n') }), inputs, bounds: n => ({ o: bound(n) }) },
   {
     name: 'causal attention', lengths: lengths(5),
-    outputs: () => ({ o: contract(softmax(where(le(iota('n'), add(iota('m', 5), sub(size('n'), 5))), logits, -Infinity) as typeof logits, 'n'), values, 'n') }), inputs, bounds: n => ({ o: bound(n) }),
+    outputs: () => ({ o: contract(softmax(where(le(iota('n'), add(iota('m', 5), minus(size('n'), 5))), logits, -Infinity) as typeof logits, 'n'), values, 'n') }), inputs, bounds: n => ({ o: bound(n) }),
   },
   {
     name: 'grouped attention of bf16', lengths: [1, 31, 64, 65, 129],

@@ -26,7 +26,7 @@ const signChanges = monoid('signChanges', {
   lift: v => ({ first: v, last: v, changes: 0 }),
   combine: (a, b, $) => ({
     first: $.where($.eq(a.first, 0), b.first, a.first), last: $.where($.eq(b.last, 0), a.last, b.last),
-    changes: $.add($.add(a.changes, b.changes), $.where($.lt($.mul(a.last, b.first), 0), 1, 0)),
+    changes: $.add($.add(a.changes, b.changes), $.cast($.lt($.mul(a.last, b.first), 0), 'i32')),
   }),
   result: c => c.changes, ordered: true, emptyAllowed: true,
 })
@@ -65,5 +65,5 @@ export const rowCases: readonly Case[] = [
   { name: 'pooling by mean', lengths: lengths(1), outputs: () => ({ y: pool.mean(x, 'n', { size: 5 }), z: pool.mean(x, 'n', { size: 5, countPadding: false }) }), inputs: rows(3), bounds: () => ({ y: 8 * unit * 4, z: 8 * unit * 4 }) },
   { name: 'a wide window', lengths: lengths(1), outputs: () => ({ y: pool.max(x, 'n', { size: 63 }) }), inputs: rows(2) },
   { name: 'pooling of a fold', lengths: lengths(1), outputs: () => ({ y: pool.max(sum(x, 'row'), 'n', { size: 3 }) }), inputs: rows(33) },
-  { name: 'exp and a running product', lengths: lengths(), outputs: () => ({ y: exp(minimum(mul(x, 2), 3)), z: add(x, iota('n')) }), inputs: rows(3), bounds: () => ({ y: Math.exp(3) * 16 * 2 * unit }) },
+  { name: 'exp and a running product', lengths: lengths(), outputs: () => ({ y: exp(minimum(mul(x, 2), 3)), z: add(x, cast(iota('n'), 'f32')) }), inputs: rows(3), bounds: () => ({ y: Math.exp(3) * 16 * 2 * unit }) },
 ]

@@ -37,8 +37,15 @@ export const selectionCases: readonly Case[] = [
   { name: 'slices of nothing', lengths: [0, 1, 5], outputs: () => ({ none: neg(slice(x, 'n', { to: 0, as: 'none' })), sum: sum(slice(x, 'n', { from: size('n'), as: 'none' }), 'none') }), inputs },
   { name: 'concatenation', lengths: lengths(), outputs: () => ({ y: concat([neg(x), x, mul(x, 2)], 'n'), z: concat([slice(x, 'n', { to: 0, as: 'n' }), x], 'n') }), inputs },
   { name: 'concatenation of positions', lengths: lengths(), outputs: () => ({ y: concat([iota('n'), add(iota('n', 7), 100)], 'n'), z: concat([x, cast(iota('n', 5), 'f32')], 'n') }), inputs },
-  { name: 'split and merge', lengths: [0, 1, 2, 3, 16, 31, 33], outputs: () => { const wide = tensor('x', 'f32', { row: 3, wide: times(4, size('n')) }); const s = split(wide, 'wide', { a: size('n'), b: 4 }); return { turned: merge(s, ['b', 'row', 'a'], 'flat'), maxima: max(s, 'a') } }, inputs: (n, seed) => ({ x: data('f32', { row: 3, wide: 4 * n }, seed, 'exactSpecial') }) },
+  { name: 'split and merge', lengths: [1, 2, 3, 16, 31, 33], outputs: () => { const wide = tensor('x', 'f32', { row: 3, wide: times(4, size('n')) }); const s = split(wide, 'wide', { a: size('n'), b: 4 }); return { turned: merge(s, ['b', 'row', 'a'], 'flat'), maxima: max(s, 'a') } }, inputs: (n, seed) => ({ x: data('f32', { row: 3, wide: 4 * n }, seed, 'exactSpecial') }) },
   { name: 'rename and meet', lengths: lengths(), outputs: () => { const s = tensor('x', 'f32', { a: size('n') }); return { y: add(mul(s, 10), rename(s, 'a', 'b')) } }, inputs: (n, seed) => ({ x: data('f32', { a: n }, seed) }) },
-  { name: 'chains of layout', lengths: [2, 3, 32, 33], outputs: () => ({ y: sum(rename(concat([slice(merge(x, ['n', 'row'], 'flat'), 'flat', { from: 1, as: 'p' }), slice(merge(x, ['row', 'n'], 'flat'), 'flat', { from: 1, as: 'p' })], 'p'), 'p', 'r'), 'r') }), inputs: (n, seed) => ({ x: data('f32', { row: 3, n }, seed) }), sizes: () => ({ row: 3 }) },
+  {
+    name: 'chains of layout', lengths: [2, 3, 32, 33],
+    outputs: () => {
+      const t = tensor('x', 'f32', { row: 3, n: size('n') }), part = (of: readonly ('row' | 'n')[]) => slice(merge(t, of, 'flat'), 'flat', { from: 1, as: 'p' })
+      return { y: sum(rename(concat([part(['n', 'row']), part(['row', 'n'])], 'p'), 'p', 'r'), 'r') }
+    },
+    inputs: (n, seed) => ({ x: data('f32', { row: 3, n }, seed) }),
+  },
   { name: 'more than one output of one node', lengths: lengths(1), outputs: () => { const s = sum(x, 'n'); return { a: s, b: s, c: x, d: neg(s) } }, inputs },
 ]

@@ -6,10 +6,10 @@ import { shortSource } from '../../dsl/source.js'
 import { preludeText, type IntrinsicName } from '../intrinsics.js'
 import { registers, sharedElements, type Dim, type Kernel, type Memory, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
 import { byteSize } from '../../dsl/dtype.js'
-import { dimsOf, layoutShared } from '../facts.js'
+import { dimsOf, flatten, layoutShared, mentions } from '../facts.js'
 import { combineLines, foldLines, indexText, laneName, memoryType, nameRepeated, registerType, sharedOffset, symbolName, valueText, type Scope } from './expression.js'
 import { dedupe } from './dedupe.js'
-import { localValue } from '../values.js'
+import { localValue, visitValue } from '../values.js'
 import { contractLines } from './contract.js'
 import { selectLines } from './select.js'
 import { writer, type Writer } from './writer.js'
@@ -98,13 +98,18 @@ const laneText = (d: Dim, threads: number): string => {
   return d.stride * d.threads === threads ? upper : `${upper} % ${d.threads}`
 }
 
-/** Names that statements declare. */
+/** Names that statements and the loops in their values declare. */
 function namesIn(body: readonly Statement[]): string[] {
+  const loops = new Set<string>()
+  for (const s of flatten(body)) for (const v of mentions(s).values) visitValue(v, x => { if (x.op === 'loop') loops.add(x.variable.name) })
+  return [...loops, ...declaredNames(body)]
+}
+function declaredNames(body: readonly Statement[]): string[] {
   return body.flatMap(s => {
     switch (s.kind) {
       case 'let': return [s.name]
-      case 'for': return [s.variable, ...namesIn(s.body)]
-      case 'if': return namesIn(s.body)
+      case 'for': return [s.variable, ...declaredNames(s.body)]
+      case 'if': return declaredNames(s.body)
       case 'map': return [s.target.name]
       case 'stage': return [s.target.name, ...s.at.map(a => a.name)]
       case 'spill': return [s.target.name]

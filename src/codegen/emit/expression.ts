@@ -151,6 +151,7 @@ function valueParts(v: Value, s: Scope): Text {
     case 'local': return [v.name, 9]
     case 'index': {
       const [text, precedence] = indexParts(v.index, s)
+      if (v.dtype === 'i32' && written64(v.index)) return [`i32(${text})`, 9]
       return v.dtype === 'i32' ? [text, precedence === 3 ? 9 : precedence === 2 ? 7 : precedence === 1 ? 6 : 0] : [`${ctype[v.dtype]}(${text})`, 9]
     }
     case 'register': return [registerText(v.tile, s), 9]
@@ -321,18 +322,18 @@ const missingIdentity = (): never => { throw new Error('an identity has no varia
 export function nameRepeated(roots: readonly Value[], s: Scope): void {
   const uses = new Map<Value, number>(), order: Value[] = [], plain = new Set<Value>()
   // Indices and conditions are single numbers even where elements move in vectors.
-  const visitPlain = (v: Value): void => { if (!uses.has(v)) plain.add(v); visit(v) }
-  const visit = (v: Value): void => {
+  const visit = (v: Value, single: boolean): void => {
     const n = uses.get(v) ?? 0
     uses.set(v, n + 1)
     if (n > 0) return
-    if (v.op === 'guarded') visitPlain(v.condition)
-    else if (v.op !== 'loop') valueChildren(v).forEach(visit)
-    const index = (i: Index): void => { if (i.op === 'value') visitPlain(i.value); indexChildren(i).forEach(index) }
+    if (single) plain.add(v)
+    if (v.op === 'guarded') visit(v.condition, true)
+    else if (v.op !== 'loop') valueChildren(v).forEach(c => visit(c, single))
+    const index = (i: Index): void => { if (i.op === 'value') visit(i.value, true); indexChildren(i).forEach(index) }
     if (v.op !== 'loop') valueIndices(v).forEach(index)
     order.push(v)
   }
-  roots.forEach(visit)
+  roots.forEach(r => visit(r, false))
   for (const v of order) {
     if (uses.get(v)! < 2 || s.named.has(v) || ['const', 'index', 'register', 'local'].includes(v.op) || (v.op === 'cast' && v.a.op === 'register')) continue
     const single = s.vector === 1 || plain.has(v)

@@ -12,7 +12,7 @@ import type { Dim, RegisterTile, Value } from '../kernel.js'
 import { atomKey } from '../prove.js'
 import * as v from '../values.js'
 import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, type Lowering } from './scopes.js'
-import { combineDims, resultTile, stageOperand, startFold } from './tiles.js'
+import { combineDims, isComputed, padded, resultTile, stageOperand, startFold } from './tiles.js'
 import { countValue, insideFacts, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
 
 function context(l: Lowering, env: Environment, e: Expr): ValueContext {
@@ -118,14 +118,17 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
   // The summed axes have positions of their own, even where the result's surroundings have axes of these names.
   const own: Environment = new Map(e.axes.map(a => [a.name, env.get(a.name)!]))
   const target: RegisterTile = { space: 'register', name: l.fresh('product'), dtype: 'f32', dims }
-  const length = e.over.reduce((n, name) => n * fixedSize(axisOf(e.left, name)!.size)!, 1)
+  const computed = [e.left, e.right].some(x => isComputed(x, l.g.stored)) ? l.d.rowDim(e.over[0]!) : undefined
+  // An operand that is computed has the length that its threads make of it.
+  const length = computed === undefined ? e.over.reduce((n, name) => n * fixedSize(axisOf(e.left, name)!.size)!, 1) : padded(computed)
+  const name = computed?.name ?? e.over.join('')
   const multiply = (start: Index): void => {
-    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { start, extent: Math.min(length, l.depth) }))
+    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start, extent: Math.min(length, l.depth) }))
     l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
   }
-  if (length <= l.depth) {
+  if (length <= l.depth || computed !== undefined) {
     // Staged before the tile is declared: outside of the loop where that can be.
-    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { start: ix.zero, extent: length }))
+    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start: ix.zero, extent: length }))
     l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
     l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
     return target
@@ -145,7 +148,7 @@ function streamContract(l: Lowering, e: Of<'contract'>, env: Environment, shared
   l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
   alongTiles(l, long, ix.sizeIndex(axisOf(foldArg(e), long)!.size), shared, position => {
     const inner: Environment = new Map([...e.axes.map(a => [a.name, env.get(a.name)!] as const), [long, position]])
-    const operands = [e.left, e.right].map(x => stageOperand(l, x, inner, e.over, operandContext(l), { start: ix.zero, extent: 0 }))
+    const operands = [e.left, e.right].map(x => stageOperand(l, x, inner, e.over, operandContext(l), { name: l.d.column.name, start: ix.zero, extent: 0 }))
     l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
   })
   return target

@@ -1,5 +1,5 @@
 /** Pieces that streaming kernels are built from: fold state, folds across threads, operands in shared memory. */
-import { axisOf, type Expr } from '../../dsl/expr.js'
+import { axisOf, children, topological, type Expr } from '../../dsl/expr.js'
 import { fixedSize } from '../../dsl/size.js'
 import { byteSize, type Dtype } from '../../dsl/dtype.js'
 import type { Monoid } from '../../dsl/monoid.js'
@@ -20,7 +20,7 @@ export interface Builder {
 }
 
 /** Length of a dimension with what its threads add to it. */
-const padded = (d: Dim): number => registers(d) * d.threads
+export const padded = (d: Dim): number => registers(d) * d.threads
 
 /** A fold's components, set to the identity. */
 export function startFold(b: Builder, m: Monoid, dims: readonly Dim[], names: readonly string[]): RegisterTile[] {
@@ -81,8 +81,14 @@ export interface Operand {
   readonly extent: number
 }
 
+/** Whether an operand is computed in registers: it holds folds, or parts of folds that must be put together. */
+export const isComputed = (x: Expr, stored: ReadonlyMap<Expr, Stored>): boolean =>
+  inside(open(x), n => stored.has(n)).some(isFold) || topological([open(x)], n => (n.kind === 'composite' ? [open(n)] : stored.has(n) ? [] : children(n))).some(n => stored.get(n)?.form === 'partials')
+
 /** The stretch of the summed axes that is staged; of a streamed axis it is the tile. */
 export interface Part {
+  /** What the summed axis is called in both operands' tiles. */
+  readonly name: string
   readonly start: Index
   readonly extent: number
 }
@@ -95,14 +101,14 @@ const operands = new WeakMap<object, Map<string, Operand>>()
  */
 export function stageOperand(b: Builder, x: Expr, env: Environment, over: readonly string[], c: OperandContext, part: Part): Operand {
   const e = open(x), streamed = over.filter(n => env.has(n))
-  const computed = inside(e, n => c.stored.has(n)).some(isFold) || inside(e, n => c.stored.has(n) && n !== e).some(n => c.stored.get(n)?.form === 'partials')
+  const computed = isComputed(e, c.stored)
   const short = over.filter(n => !streamed.includes(n))
   if (computed) return spillOperand(b, e, env, over, c, part)
   const others = e.axes.filter(a => !over.includes(a.name))
   const dims = c.dimsOf(others.map(a => env.get(a.name)!))
   const whole = short.reduce((n, name) => n * fixedSize(axisOf(e, name)!.size)!, 1)
   const length = streamed.length > 0 ? whole : part.extent
-  const overName = streamed.length > 0 ? c.column.name : over.join('')
+  const overName = streamed.length > 0 ? c.column.name : part.name
   const extent = streamed.length > 0 ? padded(c.column) * length : length
   const position: Environment = new Map([...others.map(a => [a.name, env.get(a.name)!] as const), ...streamed.map(n => [n, env.get(n)!] as const)])
   const key = `operand ${e.id} over ${over.join(' ')} at ${[...position.values(), part.start].map(i => JSON.stringify(textOf(i))).join(' ')}`

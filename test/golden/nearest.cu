@@ -1,0 +1,201 @@
+// computeMapped: mapped f32[point, query]
+// blocks along tiles of query; rows query × dim; streams point. 6 nodes fused
+extern "C" __global__ void __launch_bounds__(256, 1)
+computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> mapped, i32 pointSize,
+              i32 querySize, i32 shares) {
+  const i32 thread = threadIdx.x;
+  const i32 queryTile = i32(blockIdx.x) % ((querySize + 3) / 4);
+  const i32 share = i32(blockIdx.x) / ((querySize + 3) / 4);
+  const i32 pointLane = thread / 16;
+  const i32 dimLane = thread % 16;
+  Shared<f32, 144> queriesTile = sharedAt<f32, 144>(0);   // query 4 × dim 32, rows padded by 4
+  Shared<f32, 2304> pointsTile = sharedAt<f32, 2304>(576);   // point 64 × dim 32, rows padded by 4
+  // a * a; sum over dim; contract over dim; a * 2; a - b   programs.ts:26
+  // -a   programs.ts:27
+  const i32 tiles = (pointSize + 63) / 64;
+  const i32 first = share * (tiles / shares) + min(share, tiles % shares);
+  const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
+  for (i32 item = thread; item < 32; item += 256) {
+    const i32 dimAt = (item % 8) * 4;
+    const i32 queryAt = item / 8;
+    storeVector(queriesTile + (queryAt * 36 + dimAt), queryTile * 4 + queryAt < querySize ? loadVector<4>(queries + (i64(queryTile * 4 + queryAt) * 32 + dimAt)) : Vector<f32, 4>{});
+  }
+  for (i32 pointStart = first * 64; pointStart < min(last * 64, pointSize); pointStart += 64) {
+    f32 sum[4] = {};
+    #pragma unroll
+    for (i32 pointI = 0; pointI < 4; ++pointI) {
+      #pragma unroll
+      for (i32 dimI = 0; dimI < 2; ++dimI) {
+        const f32 x = pointStart + pointI * 16 + pointLane < pointSize ? f32(points[i64(pointStart + pointI * 16 + pointLane) * 32 + dimI * 16 + dimLane]) : 0.f;
+        sum[pointI] = multiplyAdd(x, x, sum[pointI]);
+      }
+    }
+    #pragma unroll
+    for (i32 pointI = 0; pointI < 4; ++pointI) {
+      for (i32 mask = 1; mask < 16; mask *= 2) sum[pointI] += shuffleXor(sum[pointI], mask);
+    }
+    blockBarrier();
+    for (i32 item2 = thread; item2 < 512; item2 += 256) {
+      const i32 dimAt2 = (item2 % 8) * 4;
+      const i32 pointAt = item2 / 8;
+      storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
+    }
+    f32 product[4][4] = {};
+    blockBarrier();
+    for (i32 dim = 0; dim < 32; dim += 4) {
+      f32 queriesTileHere[4][4];
+      #pragma unroll
+      for (i32 queryI = 0; queryI < 4; ++queryI) {
+        const Vector<f32, 4> four = loadVector<4>(queriesTile + (queryI * 36 + dim));
+        for (i32 e = 0; e < 4; ++e) queriesTileHere[queryI][e] = four.at[e];
+      }
+      f32 pointsTileHere[4][4];
+      #pragma unroll
+      for (i32 pointI = 0; pointI < 4; ++pointI) {
+        const Vector<f32, 4> four2 = loadVector<4>(pointsTile + ((pointI * 16 + pointLane) * 36 + dim));
+        for (i32 e = 0; e < 4; ++e) pointsTileHere[pointI][e] = four2.at[e];
+      }
+      #pragma unroll
+      for (i32 e = 0; e < 4; ++e) {
+        #pragma unroll
+        for (i32 queryI = 0; queryI < 4; ++queryI) {
+          #pragma unroll
+          for (i32 pointI = 0; pointI < 4; ++pointI) {
+            product[queryI][pointI] = multiplyAdd(queriesTileHere[queryI][e], pointsTileHere[pointI][e], product[queryI][pointI]);
+          }
+        }
+      }
+    }
+    #pragma unroll
+    for (i32 queryI = 0; queryI < 4; ++queryI) {
+      #pragma unroll
+      for (i32 pointI = 0; pointI < 4; ++pointI) {
+        if (thread % 16 == 0 && pointStart + pointI * 16 + pointLane < pointSize && queryTile * 4 + queryI < querySize) {
+          mapped[i64(pointStart + pointI * 16 + pointLane) * querySize + queryTile * 4 + queryI] = -(sum[pointI] - product[queryI][pointI] * 2.f);
+        }
+      }
+    }
+  }
+}
+
+// selectNear: near i32[query, near 10]
+// one block selects of one row. 1 node fused
+extern "C" __global__ void __launch_bounds__(1024, 1)
+selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 querySize) {
+  const i32 thread = threadIdx.x;
+  const i32 query = i32(blockIdx.x);
+  Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
+  Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
+  Shared<u32, 32> totals = sharedAt<u32, 32>(10240);   // warp 32
+  Shared<u32, 6> state = sharedAt<u32, 6>(10368);   // word 6
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10400);   // position 16384
+  Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(75936);   // rank 10
+  Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(75984);   // rank 10
+  // topK 10 over point as near, by score   programs.ts:27
+  // The score as an integer of the same order: -infinity < ... < -0 = +0 < ... < infinity < NaN
+  const auto scoreAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
+  // A warp has a part of the row, its lanes side by side: what ballots count is in order of position
+  const i32 lane2 = thread % 32, share2 = (pointSize + 1023) / 1024 * 32;
+  const i32 begin = min(thread / 32 * share2, pointSize), end = min(begin + share2, pointSize);
+  const bool cached = pointSize <= 16384;   // a longer row is evaluated in every sweep
+  if (cached) {
+    #pragma unroll 4
+    for (i32 i = begin + lane2; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
+  }
+  const auto keyAt = [&](i32 i) -> u32 { return cached ? u32(keys[i]) : scoreAt(i); };
+  Global<i32> best = near + (i64(query) * 10);
+  enum { foundBin, foundNeed, foundCount, candidateCount, takenCount, bound };   // the words of state
+  // Taken: all keys above the threshold and `need` of those equal to it. `open` has the bits not yet known
+  u32 threshold = 0, open = ~0u, need = 10;
+  if (thread == 0) state[candidateCount] = 0, state[takenCount] = 0;
+  for (i32 shift = 21;; shift = max(shift - 11, 0)) {
+    for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
+    blockBarrier();
+    for (i32 i = begin + lane2; i < end; i += 32) {
+      const u32 own = keyAt(i);
+      if (own - threshold <= open) fetchAdd(histogram, own >> shift & 2047, 1);
+    }
+    blockBarrier();
+    u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
+    for (i32 i = 0; i < 2; ++i) {
+      count[i] = histogram[2047 - (thread * 2 + i)];
+      sum += count[i];
+    }
+    u32 higher = blockScan<1024>(sum, totals).before;
+    for (i32 i = 0; i < 2; higher += count[i++])
+      if (higher < need && need <= higher + count[i]) {
+        state[foundBin] = 2047 - (thread * 2 + i);
+        state[foundNeed] = need - higher, state[foundCount] = count[i];
+      }
+    blockBarrier();
+    threshold |= state[foundBin] << shift;
+    need = state[foundNeed];
+    open = (1u << shift) - 1;
+    if (shift == 0 || state[foundCount] <= 512) break;
+  }
+  if (open != 0) {   // few are left in the bin: rank them
+    for (i32 i = begin + lane2; i < end; i += 32) {
+      const u32 own = keyAt(i);
+      if (own - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own;
+    }
+    blockBarrier();
+    const i32 count = state[foundCount];
+    if (thread < count) {
+      const u32 own = candidates[thread];
+      u32 higher = 0, same = 0;
+      for (i32 i = 0; i < count; ++i) higher += candidates[i] > own, same += candidates[i] == own;
+      if (higher < need && need <= higher + same) state[foundBin] = own, state[foundNeed] = need - higher;
+    }
+    blockBarrier();
+    threshold = state[foundBin];
+    need = state[foundNeed];
+  }
+  // Gather what is taken, in any order; of the elements equal to the threshold those at the lowest positions
+  u32 equal = 0;
+  for (i32 i = begin + lane2; i < end; i += 32) equal += keyAt(i) == threshold;
+  equal = shuffleFrom(blockScan<1024>(equal, totals).before, 0);
+  for (i32 first = begin; first < end; first += 32) {
+    const i32 i = first + lane2;
+    const u32 own = i < end ? keyAt(i) : 0u;   // 0 is below every score
+    const u32 equals = ballot(own == threshold);
+    const u32 tied = equal + __popc(equals & ((1u << lane2) - 1));
+    if (own > threshold || (own == threshold && tied < need)) {
+      const u32 slot = fetchAdd(state, takenCount, 1);
+      sortedKeys[slot] = own, sortedPositions[slot] = i;
+    }
+    equal += __popc(equals);
+  }
+  // By falling score, then rising position: a bitonic network; mirrored first steps let it sort any number of elements
+  for (i32 run = 1; run < 10; run *= 2)
+    for (i32 mask = 2 * run - 1; mask > 0; mask = mask > run ? run / 2 : mask / 2) {
+      blockBarrier();
+      for (i32 i = thread; i < 10; i += 1024) {
+        const i32 j = i ^ mask;
+        if (j < i || j >= 10) continue;
+        const u32 a = sortedKeys[i], b = sortedKeys[j];
+        const i32 atA = sortedPositions[i], atB = sortedPositions[j];
+        if (a > b || (a == b && atA < atB)) continue;
+        sortedKeys[i] = b, sortedKeys[j] = a;
+        sortedPositions[i] = atB, sortedPositions[j] = atA;
+      }
+    }
+  blockBarrier();
+  for (i32 i = thread; i < 10; i += 1024) best[i] = sortedPositions[i];
+}
+
+// gatherFound: found f32[query, near 10, dim 32]
+// each thread computes elements by itself. 1 node fused
+extern "C" __global__ void __launch_bounds__(256, 1)
+gatherFound(Global<const f32> points, Global<const i32> near, Global<f32> found) {
+  const i32 thread = threadIdx.x;
+  const i32 tile = i32(blockIdx.x) % 1;
+  const i32 query = i32(blockIdx.x) / 1;
+  const i32 itemLane = thread;
+  const i32 item = tile * 256 + itemLane;
+  const i32 near2 = item / 8;
+  const i32 dim = item % 8 * 4;
+  // gather along point   programs.ts:35
+  if (item < 80) {
+    storeVector(found + ((i64(query) * 10 + near2) * 32 + dim), loadVector<4>(points + (i64(near[i64(query) * 10 + near2]) * 32 + dim)));
+  }
+}
