@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
 import { expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -15,12 +16,6 @@ const read = (file: string): string => readFileSync(join(root, file), 'utf8')
 const sources = files('src', /\.(ts|h|cpp)$/)
 const modules = sources.filter(f => f.endsWith('.ts'))
 
-/** Code without comments and strings. */
-const code = (text: string): string => text
-  .replace(/\/\*[\s\S]*?\*\//g, c => c.replace(/[^\n]/g, ' '))
-  .replace(/'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"/g, "''")
-  .replace(/(^|[^:])\/\/.*$/gm, '$1')
-
 interface Import { readonly from: string; readonly to: string; readonly typeOnly: boolean }
 const imports: readonly Import[] = modules.flatMap(from => {
   const text = read(from).replace(/\/\*[\s\S]*?\*\//g, '')
@@ -33,6 +28,7 @@ test('every relative import leads to a file', () => {
   expect(imports.filter(i => !existsSync(join(root, i.to))).map(i => `${i.from}: ${i.to}`)).toEqual([])
 })
 
+// Types may look at each other: they are gone when the code runs.
 test('imports have no cycles', () => {
   const next = new Map<string, string[]>()
   for (const i of imports) if (!i.typeOnly) next.set(i.from, [...(next.get(i.from) ?? []), i.to])
@@ -62,8 +58,15 @@ test('no file is longer than 350 lines', () => {
 })
 
 test('nothing is typed any', () => {
-  const found = [...modules, ...files('test', /\.ts$/), ...files('bench', /\.ts$/)].flatMap(f => code(read(f)).split('\n').flatMap((line, i) =>
-    (/[:<,|(]\s*any\b(?!\s*[(:'])|\bas any\b|\bany\[\]|@ts-ignore/.test(line) && !/\bany\s*[,}]/.test(line.replace(/:\s*any\b/, '')) && /:\s*any\b|as any\b|<any\b|any\[\]|@ts-ignore/.test(line) ? [`${f}:${i + 1}: ${line.trim()}`] : [])))
+  const found = [...modules, ...files('test', /\.ts$/), ...files('bench', /\.ts$/)].flatMap(f => {
+    const source = ts.createSourceFile(f, read(f), ts.ScriptTarget.Latest, true), hits: string[] = []
+    const visit = (node: ts.Node): void => {
+      if (node.kind === ts.SyntaxKind.AnyKeyword) hits.push(`${f}:${source.getLineAndCharacterOfPosition(node.getStart()).line + 1}: ${node.parent.getText().slice(0, 60)}`)
+      ts.forEachChild(node, visit)
+    }
+    visit(source)
+    return hits
+  })
   expect(found).toEqual([])
 })
 
@@ -111,7 +114,7 @@ test('files named in the documents exist', () => {
 
 test('no path of somebody’s machine is written down', () => {
   const all = [...sources, ...files('test', /\.(ts|cu|md|json|snap)$/), ...files('scripts', /./), ...files('bench', /\.ts$/), ...files('docs', /./), 'package.json', 'vitest.config.ts', 'tsconfig.json', ...documents]
-  const path = new RegExp(['/(?:home', 'Users', 'root)/[a-z]'].join('|') + '|/wo' + 'rk/(?:main|shared)|[A-Z]:\\\\Users')
+  const path = new RegExp(['/(?:home/(?!me\\b)', 'Users/', 'root/)[a-z]'].join('|') + '|/wo' + 'rk/(?:main|shared)|[A-Z]:\\\\Users')
   const found = all.flatMap(f => read(f).split('\n').flatMap((line, i) => (path.test(line) ? [`${f}:${i + 1}: ${line.trim().slice(0, 100)}`] : [])))
   expect(found).toEqual([])
 })

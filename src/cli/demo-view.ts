@@ -39,9 +39,10 @@ export function tellDemo(d: Demo): void {
   say()
   const { prepare, runs } = d.executed.times, from = d.executed.prepared?.fromCache === true
   line('times', [
-    `device opened in ${seconds(d.times.device)}`,
+    `${d.times.compile !== undefined ? 'emulator built' : 'device opened'} in ${seconds(d.times.device)}`,
+    ...(d.times.compile === undefined ? [] : [`the kernels compiled beside it in ${seconds(d.times.compile)}`]),
     ...(d.executed.prepared === undefined ? [`interpreted in ${seconds(runs[0]!)}`]
-      : [`kernels ready in ${seconds(prepare)}${from ? ' (compiled before)' : ''}`, `first run ${seconds(runs[0]!)}`, `next run ${seconds(runs.at(-1)!)}`]),
+      : [`kernels ${d.times.compile !== undefined ? 'loaded' : from ? 'loaded from the cache' : 'compiled and loaded'} in ${seconds(prepare)}`, `first run ${seconds(runs[0]!)}`, `next run ${seconds(runs.at(-1)!)}`]),
     ...(d.times.reference === undefined ? [] : [`the reference took ${seconds(d.times.reference)}`]),
     `all in all ${seconds(d.times.total)}`,
   ].join(', '))
@@ -100,7 +101,7 @@ export function demoDocument(d: Demo): object {
       scores: d.official.scores, heads: d.official.selection.heads, mismatches: d.official.selection.mismatches.slice(0, 20).map(explainMismatch),
     },
     times: {
-      deviceMs: d.times.device, prepareMs: d.executed.times.prepare, fromCache: d.executed.prepared?.fromCache ?? false, runsMs: d.executed.times.runs,
+      deviceMs: d.times.device, compileMs: d.times.compile ?? null, prepareMs: d.executed.times.prepare, fromCache: d.executed.prepared?.fromCache ?? false, runsMs: d.executed.times.runs,
       referenceMs: d.times.reference ?? null, totalMs: d.times.total,
     },
   }

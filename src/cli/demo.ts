@@ -52,7 +52,7 @@ export interface Demo {
   readonly check: CheckReport | undefined
   readonly official: Official
   /** Milliseconds. */
-  readonly times: { readonly device: number; readonly reference: number | undefined; readonly total: number }
+  readonly times: { readonly device: number; /** Of the kernels, where that went on beside the opening of the device. */ readonly compile: number | undefined; readonly reference: number | undefined; readonly total: number }
 }
 
 export async function run(given: Arguments): Promise<number> {
@@ -66,7 +66,7 @@ export async function run(given: Arguments): Promise<number> {
   progress('looking for a device')
   const reference = wanted === 'reference' ? undefined : referenceScores(policy.name, policy.settings, prompt)
   reference?.catch(() => {})
-  let warm: readonly Promise<void>[] = []
+  let warm: readonly Promise<number | undefined>[] = []
   const device = await chooseDevice(wanted, { noCache }, () => {
     progress("building the emulator and compiling the kernels with this machine's C++ compiler, the first time only")
     if (!noCache) warm = warmEmulator([
@@ -76,7 +76,7 @@ export async function run(given: Arguments): Promise<number> {
   using _ = { [Symbol.dispose]: () => device.opened?.[Symbol.dispose]() }
   const deviceTime = performance.now() - start
   progress('compiling the kernels')
-  await warm[0]
+  const compiling = await warm[0]
   const executed = await execute(policy, prompt, device, { withScores: false, runs: device.kind === 'reference' ? 1 : 2, onPrepared: () => progress('running the kernels') })
   progress("compiling the published algorithm's options")
   await warm[1]
@@ -91,7 +91,7 @@ export async function run(given: Arguments): Promise<number> {
     needle: needleOf(metadata, executed.results),
     check: judge === undefined ? undefined : checkAgainst(numbersOf(judge.scores), policy, prompt, executed.results),
     official: againstOfficial(official, prompt, second),
-    times: { device: deviceTime, reference: judge?.took, total: performance.now() - start },
+    times: { device: deviceTime, compile: compiling, reference: judge?.took, total: performance.now() - start },
   }
   clearProgress()
   if (given.flag('json')) say(JSON.stringify(demoDocument(demo), undefined, 2))

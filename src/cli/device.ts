@@ -43,6 +43,6 @@ export async function chooseDevice(wanted: string | undefined, options: OpenOpti
 
 const opened = (spec: string, o: OpenedDevice, why: readonly string[]): Chosen => ({
   kind: spec === 'emulator' ? 'emulator' : 'cuda', opened: o, name: o.device.name,
-  found: [...(o.emulator === undefined ? [`${o.device.multiprocessors} multiprocessors, ${o.device.arch}; driver: ${o.foundVia}`] : ['the CUDA text itself, compiled for this machine; threads as fibers']), `compiler: ${o.compiler.id}`, ...why, ...o.warnings],
+  found: [...(o.emulator === undefined ? [`${o.device.multiprocessors} multiprocessors, ${o.device.arch}; driver: ${o.foundVia}`] : ['the CUDA text itself, compiled for this machine; threads as fibers']), `compiler: ${o.compiler.id.replace(/ [0-9a-f]{32}$/, '')}`, ...why, ...o.warnings],
 })
 const reference = (why: readonly string[]): Chosen => ({ kind: 'reference', opened: undefined, name: 'reference interpreter', found: ['plain loops, no kernels', ...why] })

@@ -19,17 +19,22 @@ export interface Planned {
   readonly sizes: Sizes
 }
 
-/** Compiles the kernels of programs, in their order. A promise per program; none of them fails: whoever needs the kernels will. */
-export function warmEmulator(programs: readonly Planned[]): readonly Promise<void>[] {
+/**
+ * Compiles the kernels of programs, in their order. A promise per program, of the milliseconds it took if anything was
+ * compiled; none of them fails: whoever needs the kernels will.
+ */
+export function warmEmulator(programs: readonly Planned[]): readonly Promise<number | undefined>[] {
+  const nothing = programs.map(() => Promise.resolve(undefined))
   const cache = openCache()
-  if (cache.state().mode !== 'on') return programs.map(() => Promise.resolve())
+  if (cache.state().mode !== 'on') return nothing
   try {
     const compiler = withCache(openHostCompiler({ cacheDir: emulatorFolder(cache) }), cache)
     return programs.map(async ({ outputs, sizes }) => {
-      const emitted = lower(plan(outputs, { sizes })).map(k => emit(k.kernel))
-      await Promise.allSettled(bundled(emitted, 'host').map(b => compiler.compile({ text: sourceText(b, 'host'), kernels: b.map(k => k.name), arch: emulatedArch })))
+      const start = performance.now(), emitted = lower(plan(outputs, { sizes })).map(k => emit(k.kernel))
+      const images = await Promise.allSettled(bundled(emitted, 'host').map(b => compiler.compile({ text: sourceText(b, 'host'), kernels: b.map(k => k.name), arch: emulatedArch })))
+      return images.every(i => i.status === 'fulfilled' && i.value.fromCache) ? undefined : performance.now() - start
     })
   } catch {
-    return programs.map(() => Promise.resolve())
+    return nothing
   }
 }

@@ -34,7 +34,10 @@ export function namer(outputs: Readonly<Record<string, Expr>>): Namer {
   }
   for (const [name, e] of Object.entries(outputs)) if (!labels.has(open(e))) labels.set(open(e), name)
   const unique = freshNames(symbolsOf(outputs).map(n => `${n}Size`))
-  const of = (e: Expr): string => identifier(labels.get(e) ?? defaultName(e))
+  // What only moves or rounds another node is called like it.
+  const called = (e: Expr): string => labels.get(e) ??
+    (e.kind === 'cast' || e.kind === 'rename' || e.kind === 'slice' ? called(open(e.arg)) : defaultName(e))
+  const of = (e: Expr): string => identifier(called(e))
   const axesOf = (e: Expr): Memory['axes'] => e.axes.map(a => ({ name: a.name, size: a.size }))
   // Inputs choose first, so that they keep their names where C++ allows them.
   for (const e of topological(Object.values(outputs), allChildren)) {

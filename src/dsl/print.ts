@@ -14,7 +14,7 @@ export const printType = (e: Expr): string =>
   `${e.dtype}[${e.axes.map(a => (printSize(a.size) === a.name ? a.name : `${a.name} ${printSize(a.size)}`)).join(', ')}]`
 
 /**
- * One line per node, children first: `%3 contract over dim %1 %2 : f32[kvHead, window, key]`; then one line per output.
+ * One line per node, children first: `%3 contract over dim %1 %2 : f32[head, window, key]`; then one line per output.
  */
 export function printGraph(outputs: Readonly<Record<string, Expr>>, options: PrintOptions = {}): string {
   const below = (e: Expr): readonly Expr[] => (e.kind === 'composite' && options.expand === true ? [e.definition] : children(e))

@@ -1,5 +1,5 @@
 /**
- * Sizes: affine expressions over symbols with integer coefficients, `key - 32`, `4 kvHead + 1`. A symbol stands for a
+ * Sizes: affine expressions over symbols with integer coefficients, `key - 32`, `4 group + 1`. A symbol stands for a
  * length that is known when a program runs. Affine forms are canonical, so that equal means provably equal.
  */
 import { languageError } from './errors.js'

@@ -9,6 +9,7 @@ import { bindSizes, inputsOf, checkSizes } from '../dsl/bind.js'
 import { newArray, type TypedArray } from '../dsl/dtype.js'
 import { WeftError } from '../dsl/errors.js'
 import type { Expr } from '../dsl/expr.js'
+import type { DtypeOf } from '../dsl/tensor.js'
 import { evaluateSize, type Sizes } from '../dsl/size.js'
 import { sourceText } from '../codegen/emit/cuda.js'
 import { emit, lower, type LoweredKernel, type EmittedKernel, type Schedules } from '../codegen/pipeline.js'
@@ -58,32 +59,40 @@ export interface Prepared {
   readonly fromCache: boolean
 }
 
+export type Outputs = Readonly<Record<string, Expr>>
+/** The outputs as arrays, with the dtypes that the expressions have. */
+export type Results<O extends Outputs> = { -readonly [N in keyof O]: HostTensor<[DtypeOf<O[N]>] extends [never] ? Expr['dtype'] : DtypeOf<O[N]>> }
+
 /** A run that is under way. Its buffers live until it is disposed of. */
-export interface Launch extends Disposable {
-  readonly outputs: Readonly<Record<string, DeviceTensor>>
+export interface Launch<O extends Outputs = Outputs> extends Disposable {
+  readonly outputs: { readonly [N in keyof O]: DeviceTensor }
   /** Resolves when the device has finished. */
   done(): Promise<void>
   /** Waits and copies the outputs. */
-  read(): Promise<Record<string, HostTensor>>
+  read(): Promise<Results<O>>
 }
 
-export interface Program extends Disposable {
-  readonly outputs: Readonly<Record<string, Expr>>
+export interface Program<O extends Outputs = Outputs> extends Disposable {
+  readonly outputs: O
   /** Undefined on the reference device. */
   readonly device: OpenedDevice | undefined
   /** Plans, compiles and loads for these sizes. Needed before `launch`; `run` does it. */
   prepare(sizes: Sizes): Promise<Prepared>
   /** Enqueues all kernels and returns at once. Inputs on the host are uploaded. */
-  launch(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Launch
+  launch(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Launch<O>
   /** Runs and returns the outputs as arrays. */
-  run(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Promise<Record<string, HostTensor>>
+  run(inputs: Readonly<Record<string, Input>>, options?: RunOptions): Promise<Results<O>>
 }
 
 /**
  * Compiles outputs for a device. Kernels are written and compiled when sizes are first known.
  * @throws EnvironmentError where the device asked for is not there
  */
-export async function compile(outputs: Readonly<Record<string, Expr>>, options: CompileOptions = {}): Promise<Program> {
+export async function compile<O extends Outputs>(outputs: O, options: CompileOptions = {}): Promise<Program<O>> {
+  return (await compileFor(outputs, options)) as unknown as Program<O>
+}
+
+async function compileFor(outputs: Outputs, options: CompileOptions): Promise<Program> {
   const wanted = options.device ?? process.env['WEFT_DEVICE']
   if (wanted === 'reference') return referenceProgram(outputs)
   const own = typeof wanted !== 'object'

@@ -15,7 +15,7 @@ function small(g: Golden): { outputs: Golden['outputs']; sizes: Sizes; blocks?: 
       const { outputs: { keys, values, positions }, sizes } = policyByName(g.name, { capacity: 40 }).build({ dtype: 'bf16', kvHeads: 8, group: 4, queries: 33, length: 150, dim: 128 })
       return { outputs: { keys, values, positions }, sizes }
     }
-    case 'snapkv-kvpress': return { outputs: g.outputs, sizes: { ...g.sizes, key: 200, query: 64, selected: 20 } }
+    case 'snapkv-kvpress': return { outputs: g.outputs, sizes: { ...g.sizes, key: 140, query: 64, selected: 20 } }
     case 'softmax': case 'layer-norm': return { outputs: g.outputs, sizes: { row: 17, column: 600 }, blocks: 1 }
     case 'attention': return { outputs: g.outputs, sizes: { head: 17, query: 33, key: 100 }, blocks: 1 }
     case 'nearest': return { outputs: g.outputs, sizes: { point: 700, query: 20 }, blocks: 1 }
@@ -34,7 +34,7 @@ const without = (text: string, n: number): string => text.split('blockBarrier();
 
 describe.skipIf(emulatorDevice.missing !== undefined)('a barrier less', () => {
   let session: Session
-  beforeAll(async () => { session = await Session.open('emulator', { races: true, bundle: 6 }) })
+  beforeAll(async () => { session = await Session.open('emulator', { optimise: 1, races: true, bundle: 6 }) })
   afterAll(() => session.dispose())
 
   test.each(goldens)('is noticed in $name', { timeout: 300_000 }, async g => {

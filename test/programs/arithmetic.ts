@@ -21,8 +21,8 @@ function wild(dtype: Dtype, n: number, seed: number): HostTensor {
   }
   for (let i = 0; i < n; i++) {
     const e = ends[dtype]
-    const any = dtype === 'i32' ? next() * 2 ** 32 - 2 ** 31 : dtype === 'u32' ? next() * 2 ** 32 : dtype === 'bool' ? Math.floor(next() * 2) : (next() - 0.5) * 2 ** (next() * 40 - 4)
-    writer[dtype](t.data, i, next() < 0.5 ? e[Math.floor(next() * e.length)]! : dtype === 'i32' || dtype === 'u32' ? Math.floor(any) : any)
+    const drawn = dtype === 'i32' ? next() * 2 ** 32 - 2 ** 31 : dtype === 'u32' ? next() * 2 ** 32 : dtype === 'bool' ? Math.floor(next() * 2) : (next() - 0.5) * 2 ** (next() * 40 - 4)
+    writer[dtype](t.data, i, next() < 0.5 ? e[Math.floor(next() * e.length)]! : dtype === 'i32' || dtype === 'u32' ? Math.floor(drawn) : drawn)
   }
   return t
 }
