@@ -3,25 +3,9 @@
  * where they are provably true and 64 bits are used only where 32 cannot be proven to do.
  */
 import { fixedSize, printSize, type Size, type Sizes } from '../dsl/size.js'
-import type { Dim, Value } from './kernel.js'
+import type { Dim, Index, Value } from './kernel.js'
 
-interface Range {
-  readonly min: number
-  readonly max: number
-}
-
-export type Index = Range & (
-  | { readonly op: 'const'; readonly value: number }
-  /** A scalar of the kernel: block-uniform, named in the text. `below`: the canonical text of an exclusive bound. */
-  | { readonly op: 'scalar'; readonly name: string; readonly below?: string }
-  /** A symbol of the program: a kernel argument. */
-  | { readonly op: 'symbol'; readonly name: string }
-  /** The element's coordinate along a tile dimension. */
-  | { readonly op: 'dim'; readonly dim: Dim }
-  /** An integer computed from data, such as a gathered position. */
-  | { readonly op: 'value'; readonly value: Value; readonly below?: string }
-  | { readonly op: 'add' | 'mul' | 'div' | 'mod' | 'min' | 'max'; readonly a: Index; readonly b: Index }
-)
+export type { Index } from './kernel.js'
 
 /** Lengths are i32 arguments; 2^31 − 2^15 leaves room for a tile beyond the end. */
 export const longest = 2 ** 31 - 2 ** 15

@@ -7,7 +7,25 @@ import type { Monoid } from '../dsl/monoid.js'
 import type { BinaryName, UnaryName } from '../dsl/scalar.js'
 import type { Source } from '../dsl/source.js'
 import type { Size } from '../dsl/size.js'
-import type { Index } from './index-expr.js'
+
+interface Range {
+  readonly min: number
+  readonly max: number
+}
+
+/** Index arithmetic; `index-expr.ts` builds it. Every index knows the least and greatest value it can take. */
+export type Index = Range & (
+  | { readonly op: 'const'; readonly value: number }
+  /** A scalar of the kernel: block-uniform, named in the text. `below`: the canonical text of an exclusive bound. */
+  | { readonly op: 'scalar'; readonly name: string; readonly below?: string }
+  /** A symbol of the program: a kernel argument. */
+  | { readonly op: 'symbol'; readonly name: string }
+  /** The element's coordinate along a tile dimension. */
+  | { readonly op: 'dim'; readonly dim: Dim }
+  /** An integer computed from data, such as a gathered position. */
+  | { readonly op: 'value'; readonly value: Value; readonly below?: string }
+  | { readonly op: 'add' | 'mul' | 'div' | 'mod' | 'min' | 'max'; readonly a: Index; readonly b: Index }
+)
 
 /**
  * A dimension of register tiles. Element x lies in register ⌊x / threads⌋ of the threads with

@@ -127,7 +127,11 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
     const dimAxes = dims.map(d => ({ name: d.name, extent: padded(d) }))
     const axes = overLast || dims.length === 0 ? [...dimAxes, overAxis] : [overAxis, ...dimAxes]
     const assumed = e.axes.flatMap(a => insideFacts(at.get(a.name)!, a.size))
-    const raw = valueAt(e, at, { stored: c.stored, tile: () => undefined, fresh: b.fresh, safe: c.facts, assumed: [...c.facts, ...assumed] })
+    const loaded = valueAt(e, at, { stored: c.stored, tile: () => undefined, fresh: b.fresh, safe: c.facts, assumed: [...c.facts, ...assumed] })
+    // Past the end of the summed axis lie zeros, not the neighbours in memory, which a slice leaves readable.
+    const within = v.allOf([...streamed.map(n => v.inside(at.get(n)!, axisOf(e, n)!.size)),
+      ...(streamed.length === 0 ? [v.binaryValue('lt', v.indexValue(ix.add(part.start, overVariable)), v.constantValue(whole, 'i32'))] : [])])
+    const raw = holdsLoop(loaded) ? v.whereValue(within, loaded, v.constantValue(0, loaded.dtype)) : v.guardedValue(within, v.assuming(loaded, within), v.constantValue(0, loaded.dtype))
     const narrow = raw.dtype === 'bf16' || raw.dtype === 'f16'
     const dtype: Dtype = narrow ? raw.dtype : 'f32'
     const width = 16 / byteSize[dtype]
@@ -157,6 +161,12 @@ function spillOperand(b: Builder, e: Expr, env: Environment, over: readonly stri
   const tile = sharedTile(b, `${nameOf(e)}Tile`, 'f32', [...dims, dim].map(d => ({ name: d.name, extent: padded(d) })), 4)
   b.append({ kind: 'spill', target: tile, dims: [...dims, dim], at: [...dims, dim].map(ix.dimIndex), value: v.whereValue(valid, value, v.constantValue(0, 'f32')) })
   return { tile, over: dim.name, extent: padded(dim) }
+}
+
+function holdsLoop(value: Value): boolean {
+  let found = false
+  v.visitValue(value, x => { if (x.op === 'loop') found = true })
+  return found
 }
 
 /** Whether a position is a multiple of the width wherever its dimension is. */

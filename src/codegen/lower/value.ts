@@ -208,7 +208,7 @@ function windowValue(e: Of<'window'>, env: Environment, c: ValueContext): Value 
   if (e.pool === 'max') {
     // A neighbour beyond the end is replaced by the last one, which is no more than it was: no guards, and a fixed
     // number of steps, so that a compiler can issue all loads before the first is used.
-    const near = ix.add(i, ix.sub(variable, ix.constant(half)))
+    const near = ix.add(i, ix.sub(ix.atMost(variable, e.size - 1), ix.constant(half)))
     const clamped = ix.max(ix.min(near, ix.sub(n, ix.constant(1))), ix.zero)
     return { op: 'loop', monoid: maxMonoid('f32'), variable, from: ix.zero, to: ix.constant(e.size), element: element(clamped), position: variable, count: v.constantValue(e.size, 'f32'), dtype: 'f32' }
   }
