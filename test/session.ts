@@ -67,6 +67,7 @@ export interface SessionOptions {
 export class Session implements AsyncDisposable {
   private constructor(readonly name: DeviceName, private opened: OpenedDevice, private readonly compiler: Compiler, private readonly options: SessionOptions) {}
   private count = 0
+  private turn: Promise<void> = Promise.resolve()
 
   static async open(name: Exclude<DeviceName, 'reference'>, options: SessionOptions = {}): Promise<Session> {
     const opened = await openDevice(name)
@@ -128,6 +129,11 @@ export class Session implements AsyncDisposable {
       for (const r of texts[0]!) outcomes.set(r, { plan: r.plan, emitted: r.emitted, results: [], error: { stage: 'compile', message: messageOf(error) } })
       return
     }
+    // Compilations overlap; runs take turns, because one that fails closes the device and opens it again.
+    const before = this.turn
+    let over = (): void => {}
+    this.turn = new Promise(resolve => { over = resolve })
+    await before
     for (const [i, t] of texts.entries()) for (const r of t) {
       const results: Results[] = []
       try {
@@ -138,6 +144,7 @@ export class Session implements AsyncDisposable {
         await this.recover()
       }
     }
+    over()
   }
 
   /** A kernel that failed poisons its device. */

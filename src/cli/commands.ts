@@ -66,6 +66,7 @@ const list: readonly Command[] = [
       'with-scores': { meaning: 'with the scores as an output, which costs a kernel' },
       json,
     },
+    notes: ['Nothing is run. Shared bytes are those of a block: what the text declares and what the launch adds. Bytes moved are counted from the plan: an array once per pass over it, gathered rows only.'],
     load: () => import('./explain.js'),
   },
   {

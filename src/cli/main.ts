@@ -21,6 +21,7 @@ async function main(): Promise<number> {
   const command = commandNamed(name)
   const given = parseArguments(command, rest)
   if (given.flag('help')) return print((await import('./help.js')).commandHelp(command))
+  process.setSourceMapsEnabled(true)   // expressions remember their TypeScript lines
   return (await command.load()).run(given)
 }
 

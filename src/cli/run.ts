@@ -12,7 +12,7 @@ import { checkAgainst, checkDocument, describeCheck, numbersOf, type CheckReport
 import { chooseDevice, wantedDevice, type Chosen } from './device.js'
 import { execute, type Executed } from './execute.js'
 import { checkScheduleNames, readPrompt, readSchedules } from './files.js'
-import { clearProgress, count, note, paint, progress, say, seconds } from './output.js'
+import { clearProgress, columns, count, note, paint, progress, say, seconds, wrapped } from './output.js'
 
 export async function run(given: Arguments): Promise<number> {
   const input = given.text('input'), output = given.text('output')
@@ -87,6 +87,8 @@ const promptText = ({ shape: s, batch }: Prompt): string =>
 
 function tell(policy: Policy, prompt: Prompt, device: Chosen, e: Executed, check: CheckReport | undefined, not: string | undefined, written: Written | undefined): void {
   const b = policy.budget(prompt.shape), { runs, prepare } = e.times
+  const lines = (name: string, texts: readonly string[], colour?: 'red'): void =>
+    texts.flatMap(t => wrapped(t, columns() - 9)).forEach((l, i) => say(`${(i === 0 ? name : '').padEnd(9)}${colour === undefined ? l : paint(colour, l)}`))
   say(`${paint('bold', policy.name)}: ${promptText(prompt)}`)
   if (b.bypass) say(`kept     all ${b.kept} rows: the prompt is no longer than what may stay, and passes unchanged`)
   else {
@@ -95,8 +97,8 @@ function tell(policy: Policy, prompt: Prompt, device: Chosen, e: Executed, check
     const ready = e.prepared === undefined ? '' : `${count(e.prepared.kernels.length, 'kernel')} ready in ${seconds(prepare)}${e.prepared.fromCache ? ' (from the cache)' : ''}, `
     say(`time     ${ready}run in ${seconds(runs[0] ?? 0)}`)
   }
-  if (check !== undefined) describeCheck(check).forEach((line, i) => say(`${i === 0 ? 'check    ' : '         '}${check.ok ? line : paint('red', line)}`))
-  if (not !== undefined) say(`check    ${not}`)
+  if (check !== undefined) lines('check', [...describeCheck(check), 'for this the scores were an output as well, which takes a kernel of its own'], check.ok ? undefined : 'red')
+  if (not !== undefined) lines('check', [not])
   if (written !== undefined) {
     say(`wrote    ${written.file}`)
     for (const [name, t] of Object.entries(written.tensors)) say(`         ${name} ${shapeText(t)}`)

@@ -158,5 +158,7 @@ export interface Kernel {
    * blocks among which the tiles of a result are divided.
    */
   readonly counts: readonly ('splits' | 'shares')[]
+  /** The axis whose tiles are divided among blocks, if there is one: its length, and how much a tile takes. */
+  readonly divided?: { readonly length: Index; readonly tile: number }
   readonly body: readonly Statement[]
 }

@@ -90,9 +90,9 @@ export function plan(program: Readonly<Record<string, Expr>>, options: PlanOptio
 }
 const inside0 = (outputs: Readonly<Record<string, Expr>>): Expr[] => Object.values(outputs).flatMap(e => inside(e, () => false))
 
-/** Every output has an array of its own, even if it is an input or another output. */
+/** Every output has an array of its own, even if it is an input or another output, or lies there in parts. */
 function storeOutput(p: Planner, node: Expr, memory: Memory): void {
-  if (p.due.get(node) === memory) { store(p, node); return }
+  store(p, node)
   const stored = p.stored.get(node)
   if (stored?.form === 'array' && stored.memory === memory) return
   p.groups.push({ name: groupName(p.names, 'point', node, memory.name), rule: 'point', roots: [{ node, stored: { form: 'array', memory } }], loads: new Map(p.stored) })
@@ -142,8 +142,6 @@ function store(p: Planner, node: Expr): void {
   }
   if (alone && worthSplitting) {
     storePartials(p, node)
-    // An output is what a second kernel puts together from the parts.
-    if (output !== undefined) p.groups.push({ name: groupName(p.names, 'point', node, output.name), rule: 'point', roots: [{ node, stored: { form: 'array', memory: output } }], loads: new Map(p.stored) })
     return
   }
   if (isFold(node) || below.length > 0) for (const f of below) p.edges.push({ from: f, to: p.names.of(node), decision: 'recomputed', reason: `a second pass over ${f.over.join(' ')} in the same kernel: ${parallel} blocks fill the device` })
@@ -197,6 +195,8 @@ function cutForced(p: Planner, root: Expr): void {
     if (e !== root && e.kind === 'topK' && !p.stored.has(e)) { cut(p, e, root, 'selection needs the whole row, and what follows wants all blocks'); store(p, e) }
     if (e.kind === 'reduce' && e.monoid.ordered && e !== root && !p.stored.has(e)) { cut(p, e, root, 'its order of elements is fixed: one thread goes through them'); store(p, e) }
     if (elsewhere.has(e.kind)) cutBelow(p, e, children(e))
+    // Operands of contractions within a tile are staged from arrays, unless registers hold them anyway.
+    if (e.kind === 'contract' && longAxes(e).length === 0) for (const x of children(e)) if (foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
   }
 }
 
@@ -216,6 +216,7 @@ function cutBelow(p: Planner, reader: Expr, below: readonly Expr[]): void {
       ? 'selection reads each element several times; computing it once is cheaper'
       : `${reader.kind} reads it at other positions: ${reader.kind === 'window' ? 'pooled where it is read, each value would be computed once per neighbour' : 'each value would be computed again there'}`)
     store(p, e)
+    if (reader.kind === 'concat') finishParts(p, e)
   }
 }
 
@@ -225,7 +226,7 @@ const holdsWindow = (p: Planner, e: Expr): boolean => inside(e, isStored(p)).som
 function finishParts(p: Planner, e: Expr): void {
   const parts = topological([e], x => (x.kind === 'composite' ? [open(x)] : isStored(p)(x) ? [] : children(x))).filter(x => p.stored.get(x)?.form === 'partials')
   for (const f of parts) {
-    const loads = new Map(p.stored), memory = p.names.between(f)
+    const loads = new Map(p.stored), memory = p.due.get(f) ?? p.names.between(f)
     p.stored.set(f, { form: 'array', memory })
     p.groups.push({ name: groupName(p.names, 'point', f, memory.name), rule: 'point', roots: [{ node: f, stored: { form: 'array', memory } }], loads })
   }

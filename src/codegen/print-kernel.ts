@@ -5,6 +5,7 @@
  */
 import { shortSource } from '../dsl/source.js'
 import { memoryText } from './explain.js'
+import { symbolName } from './emit/expression.js'
 import { flatten, layoutShared, mentions, sharedOf } from './facts.js'
 import type { Index } from './index-expr.js'
 import { sharedElements, type Dim, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from './kernel.js'
@@ -74,7 +75,8 @@ const infix = (name: keyof typeof levels, outer: number, side: (level: number, r
 function indexText(i: Index, outer = 0): string {
   switch (i.op) {
     case 'const': return String(i.value)
-    case 'scalar': case 'symbol': return i.name
+    case 'scalar': return i.name
+    case 'symbol': return symbolName(i.name)   // as in the emitted text: a position may have the axis' own name
     case 'dim': return i.dim.name
     case 'value': return valueText(i.value, outer)
     case 'min': case 'max': return `${i.op}(${indexText(i.a)}, ${indexText(i.b)})`

@@ -7,7 +7,9 @@ export interface Source {
   readonly column: number
 }
 
+// With source maps on, frames of the built package name its sources.
 const here = fileURLToPath(new URL('.', import.meta.url))
+const own = [here, here.replace(/\/dist\/dsl\/$/, '/src/dsl/')]
 
 /** Where the user's code called into the language. Undefined where the engine keeps no stack (limit 0). */
 export function userSource(): Source | undefined {
@@ -20,7 +22,7 @@ export function userSource(): Source | undefined {
     if (match === null) continue
     const [, path = '', line = '0', column = '0'] = match
     const file = path.startsWith('file://') ? fileURLToPath(path) : path
-    if (file.startsWith(here) || file.startsWith('node:')) continue
+    if (own.some(folder => file.startsWith(folder)) || file.startsWith('node:')) continue
     return { file, line: Number(line), column: Number(column) }
   }
   return undefined

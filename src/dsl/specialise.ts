@@ -1,6 +1,6 @@
 /** The same graph with some symbols replaced by numbers: what fixes tiles must be known when a kernel is written. */
 import { allChildren } from './bind.js'
-import { node, topological, type Axis, type Expr, type Kind, type Of } from './expr.js'
+import { axisOf, node, topological, type Axis, type Expr, type Kind, type Of } from './expr.js'
 import type { Scalar } from './scalar.js'
 import { substituteSize, type Size, type Sizes } from './size.js'
 
@@ -49,18 +49,21 @@ export function specialise<T extends Readonly<Record<string, Expr>>>(outputs: T,
 
 /** Longest axis that is specialised without being asked: numbers of heads and the like, not lengths. */
 const short = 16
+/** The same for axes that are contracted: a tile holds a row of each operand whole. */
+const shortContracted = 256
 
 /**
- * Symbols that are short and plain lengths of axes: known numbers make better text, and a block must hold folded axes
- * whole. Lengths from which others are cut (`key - 32`) stay symbols, so that one text serves all of them.
+ * Symbols that are short and plain lengths of axes: known numbers make better text, and a block must hold axes that are
+ * folded or contracted within a tile whole. Lengths from which others are cut (`key - 32`) stay symbols, so that one text serves all of them.
  */
 export function symbolsToSpecialise(outputs: Readonly<Record<string, Expr>>, sizes: Sizes): Sizes {
-  const plain = new Set<string>(), mixed = new Set<string>()
+  const plain = new Set<string>(), mixed = new Set<string>(), contracted = new Set<string>()
   for (const e of topological(Object.values(outputs), allChildren)) {
+    if (e.kind === 'contract') for (const n of e.over) axisOf(e.left, n)!.size.terms.forEach(([symbol]) => contracted.add(symbol))
     for (const { size: s } of e.axes) {
       const alone = s.constant === 0 && s.terms.length === 1 && s.terms[0]![1] === 1
       s.terms.forEach(([n]) => (alone ? plain : mixed).add(n))
     }
   }
-  return Object.fromEntries([...plain].filter(n => !mixed.has(n) && (sizes[n] ?? 0) > 0 && sizes[n]! <= short).map(n => [n, sizes[n]!]))
+  return Object.fromEntries([...plain].filter(n => !mixed.has(n) && (sizes[n] ?? 0) > 0 && sizes[n]! <= (contracted.has(n) ? shortContracted : short)).map(n => [n, sizes[n]!]))
 }

@@ -2,7 +2,7 @@
 import { evaluateSize, type Sizes } from '../dsl/size.js'
 import { byteSize } from '../dsl/dtype.js'
 import type { LoweredKernel } from '../codegen/pipeline.js'
-import { ceilDiv, constant, evaluate, sizeIndex, type Index } from '../codegen/index-expr.js'
+import { evaluate } from '../codegen/index-expr.js'
 import type { Memory } from '../codegen/kernel.js'
 
 /** Values of the symbols, and of `splits` and of `shares.KERNEL`. */
@@ -23,24 +23,15 @@ const blocksPerMultiprocessor = 4
 export function launchNumbers(kernels: readonly LoweredKernel[], sizes: Sizes, multiprocessors: number): LaunchNumbers {
   const shares: Record<string, number> = {}
   let splits = 1
-  for (const { kernel, group, schedule } of kernels) {
-    const shared = kernel.grid.find(g => g.name === 'share')
-    if (shared === undefined || schedule.rule !== 'stream') continue
-    const others = kernel.grid.filter(g => g !== shared).reduce((n, g) => n * evaluate(g.blocks, sizes), 1)
-    const length = evaluate(streamedLength(group, kernel), sizes)
-    const tiles = Math.max(1, evaluate(ceilDiv(constant(length), constant(Math.max(schedule.columns, 1))), sizes))
+  for (const { kernel, group } of kernels) {
+    if (kernel.divided === undefined) continue
+    const others = kernel.grid.filter(g => g.name !== 'share').reduce((n, g) => n * evaluate(g.blocks, sizes), 1)
+    const tiles = Math.max(1, Math.ceil(evaluate(kernel.divided.length, sizes) / kernel.divided.tile))
     const wanted = Math.max(1, Math.min(tiles, Math.floor((blocksPerMultiprocessor * multiprocessors) / Math.max(1, others))))
     if (group.roots[0]!.stored.form === 'partials') splits = Math.max(splits, wanted)
     else shares[kernel.name] = wanted
   }
   return { sizes, splits, shares }
-}
-
-function streamedLength(group: LoweredKernel['group'], kernel: LoweredKernel['kernel']): Index {
-  if (group.shape?.column !== undefined) return sizeIndex(group.shape.column.size)
-  // A split fold: its axis is the one of the loop over this block's share.
-  for (const s of kernel.body) if (s.kind === 'let' && s.value.op === 'div') return s.value.a
-  return constant(1)
 }
 
 /** Blocks of a kernel; 0 if an axis of its result is empty. */

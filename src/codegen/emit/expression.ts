@@ -55,7 +55,10 @@ function indexParts(i: Index, s: Scope): Text {
     case 'scalar': return [i.name, 3]
     case 'symbol': return [symbolName(i.name), 3]
     case 'dim': return coordinate(i.dim, s)
-    case 'value': return [valueText(i.value, s.vector === 1 ? s : { ...s, vector: 1 }), 1]
+    case 'value': {
+      const [text, precedence] = valueParts(i.value, s.vector === 1 ? s : { ...s, vector: 1 })
+      return [text, precedence >= 9 ? 3 : precedence === 7 ? 2 : precedence === 6 ? 1 : 0]
+    }
     case 'add': {
       const own = indexParts(i.a, s), left = wide(i) && !written64(i.a) && !written64(i.b) ? `i64(${own[0]})` : paren(own, 1)
       if (i.b.op === 'const' && i.b.value < 0) return [`${left} - ${-i.b.value}`, 1]
@@ -181,7 +184,7 @@ function guardedSide(v: Value, s: Scope, atLeast: number): string {
 
 function unaryText(v: Extract<Value, { op: 'unary' }>, s: Scope): Text {
   switch (v.name) {
-    case 'neg': return v.dtype === 'i32' ? [`i32(0u - u32(${valueText(v.a, s)}))`, 9] : v.dtype === 'u32' ? [`0u - ${tight(v.a, s, 7)}`, 6] : [`-${tight(v.a, s, 8)}`, 8]
+    case 'neg': return v.dtype === 'i32' ? [`i32(0u - u32(${valueText(v.a, s)}))`, 9] : v.dtype === 'u32' ? [`0u - ${tight(v.a, s, 7)}`, 6] : [`-${tight(v.a, s, 8).replace(/^-.*$/s, '($&)')}`, 8]
     case 'not': return [`!${tight(v.a, s, 8)}`, 8]
     case 'isNaN': { const x = tight(v.a, s, 5); return [`${x} != ${x}`, 4] }
     case 'abs':
@@ -200,14 +203,12 @@ function binaryText(v: Extract<Value, { op: 'binary' }>, s: Scope): Text {
   const integer = v.a.dtype === 'i32' || v.a.dtype === 'u32'
   if (v.name === 'min' || v.name === 'max') {
     const f = integer ? v.name : s.w.use(v.name === 'min' ? 'minimum' : 'maximum')
-    const part = (x: Value): string => (integer && (x.op === 'load' || x.op === 'shared') ? `${ctype[x.dtype]}(${valueText(x, s)})` : valueText(x, s))
-    return [`${f}(${part(v.a)}, ${part(v.b)})`, 9]
+    return [`${f}(${valueText(v.a, s)}, ${valueText(v.b, s)})`, 9]
   }
   if (v.name === 'pow') return [`powf(${valueText(v.a, s)}, ${valueText(v.b, s)})`, 9]
   if (v.name === 'mod' || (v.name === 'div' && integer)) {
     const f = s.w.use(v.name === 'mod' ? 'floorModulo' : 'floorDivide'), type = v.name === 'mod' ? `<${ctype[v.a.dtype]}>` : ''
-    const part = (x: Value): string => (x.op === 'load' || x.op === 'shared' ? `${ctype[x.dtype]}(${valueText(x, s)})` : valueText(x, s))
-    return [`${f}${type}(${part(v.a)}, ${part(v.b)})`, 9]
+    return [`${f}${type}(${valueText(v.a, s)}, ${valueText(v.b, s)})`, 9]
   }
   const [symbol, precedence] = infix[v.name]!
   if (v.dtype === 'i32' && (v.name === 'add' || v.name === 'sub' || v.name === 'mul')) {

@@ -3,7 +3,7 @@ import { children, type Expr } from '../../dsl/expr.js'
 import { isFold, longAxes, type Fold } from '../folds.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
-import type { Dim, RegisterTile, Statement, Value } from '../kernel.js'
+import type { Dim, Kernel, RegisterTile, Statement, Value } from '../kernel.js'
 import type { Root } from '../plan.js'
 import { atomKey } from '../prove.js'
 import type { StreamShape } from '../stream-shape.js'
@@ -33,6 +33,8 @@ export interface Lowering extends Builder {
   readonly d: Division
   /** Contractions within a tile take so many elements of the summed axis at once. */
   readonly depth: number
+  /** Set by the loop whose tiles the blocks share. */
+  divided: Kernel['divided'] | undefined
   scopes: Scope[]
 }
 
@@ -42,6 +44,7 @@ export function alongTiles(l: Lowering, axis: string, length: Index, shared: boo
   const start = l.fresh(`${axis}Start`)
   let from: Index = ix.zero, to: Index = length
   if (shared) {
+    l.divided = { length, tile: step }
     // Shares of whole tiles that differ by one at most.
     const count = ix.scalar(l.g.roots[0]!.stored.form === 'partials' ? 'splits' : 'shares', ix.longest), share = ix.scalar('share', ix.longest)
     const tiles = l.fresh('tiles'), first = l.fresh('first'), last = l.fresh('last')
@@ -75,16 +78,18 @@ export function valid(e: Expr, env: Environment): Value {
   }))
 }
 
+/** Everything that indices mention, positions that are loaded included. */
+const eachIndex = (indices: readonly Index[], see: (i: Index) => void): void =>
+  indices.forEach(i => v.visitValue(v.indexValue(i), () => {}, see))
+
 export const dimsIn = (l: Lowering, indices: readonly Index[]): Dim[] => {
   const found = new Set<Dim>()
-  const see = (i: Index): void => { if (i.op === 'dim') found.add(i.dim); ix.indexChildren(i).forEach(see) }
-  indices.forEach(see)
+  eachIndex(indices, i => { if (i.op === 'dim') found.add(i.dim) })
   return l.d.order.filter(d => found.has(d))
 }
 export const scalarsIn = (indices: readonly Index[]): Set<string> => {
   const found = new Set<string>()
-  const see = (i: Index): void => { if (i.op === 'scalar') found.add(i.name); ix.indexChildren(i).forEach(see) }
-  indices.forEach(see)
+  eachIndex(indices, i => { if (i.op === 'scalar') found.add(i.name) })
   return found
 }
 
