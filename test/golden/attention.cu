@@ -14,7 +14,6 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
   Shared<bf16, 4608> kTile2 = sharedAt<bf16, 4608>(18432);   // column 64 × dim 64, rows padded by 8
   Shared<f32, 4352> computedTile = sharedAt<f32, 4352>(27648);   // query 64 × column 64, rows padded by 4
   Shared<bf16, 4096> vTile = sharedAt<bf16, 4096>(45056);   // column 64 × dim 64
-  // contract over dim; a * 0.125; expSum.max over key; a - b; exp(a); expSum.sum over key; a / b; contract over key   programs.ts:34
   f32 m[8];
   fill(m, -infinity);
   f32 l[8] = {};
@@ -30,6 +29,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
       const i32 columnAt = item2 / 8;
       storeVector(kTile + (columnAt * 72 + dimAt2), keyStart + columnAt < keySize ? loadVector<8>(k + ((i64(head) * keySize + keyStart + columnAt) * 64 + dimAt2)) : Vector<bf16, 8>{});
     }
+    // contract over dim   programs.ts:34
     f32 product[8][2] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 64; dim += 4) {
@@ -56,6 +56,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
         }
       }
     }
+    // a * 0.125; expSum.max over key   programs.ts:34
     #pragma unroll
     for (i32 queryI = 0; queryI < 8; ++queryI) {
       #pragma unroll
@@ -81,6 +82,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
       l[queryI] = lNext2;
     }
   }
+  // a * 0.125; a - b; exp(a); a / b; contract over key   programs.ts:34
   f32 sum[8][2] = {};
   for (i32 keyStart2 = 0; keyStart2 < keySize; keyStart2 += 64) {
     for (i32 item3 = thread; item3 < 512; item3 += 256) {
@@ -88,6 +90,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
       const i32 columnAt2 = item3 / 8;
       storeVector(kTile2 + (columnAt2 * 72 + dimAt3), keyStart2 + columnAt2 < keySize ? loadVector<8>(k + ((i64(head) * keySize + keyStart2 + columnAt2) * 64 + dimAt3)) : Vector<bf16, 8>{});
     }
+    // contract over dim   programs.ts:34
     f32 product2[8][2] = {};
     blockBarrier();
     for (i32 dim2 = 0; dim2 < 64; dim2 += 4) {

@@ -9,9 +9,9 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   const i32 columnWarp2Lane = thread / 32;
   Shared<f32, 8> totalScratch = sharedAt<f32, 8>(0);   // columnWarp 8
   Shared<f32, 8> total2Scratch = sharedAt<f32, 8>(32);   // columnWarp2 8
-  // mean over column; a - b; a * a; mean over column; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:33
   f32 total = 0.f;
   for (i32 columnStart = 0; columnStart < columnSize; columnStart += 256) {
+    // mean over column   programs.ts:33
     if (columnStart + columnLane < columnSize) {
       const f32 x2 = x[i64(row) * columnSize + columnStart + columnLane];
       total += x2;
@@ -25,6 +25,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   f32 mean = total / f32(columnSize);
   f32 total2 = 0.f;
   for (i32 columnStart2 = 0; columnStart2 < columnSize; columnStart2 += 256) {
+    // a - b; a * a; mean over column   programs.ts:33
     if (columnStart2 + columnLane < columnSize) {
       const f32 x3 = x[i64(row) * columnSize + columnStart2 + columnLane] - mean;
       total2 = multiplyAdd(x3, x3, total2);
@@ -37,6 +38,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   for (i32 warp3 = 0; warp3 < 8; ++warp3) total2 += total2Scratch[warp3];
   f32 mean2 = total2 / f32(columnSize);
   for (i32 columnStart3 = 0; columnStart3 < columnSize; columnStart3 += 256) {
+    // a - b; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:33
     if (columnStart3 + columnLane < columnSize) {
       y[i64(row) * columnSize + columnStart3 + columnLane] = (x[i64(row) * columnSize + columnStart3 + columnLane] - mean) * rsqrtf(mean2 + 0.00000999999975f) * weight[columnStart3 + columnLane] + bias[columnStart3 + columnLane];
     }

@@ -10,8 +10,6 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
   const i32 dimLane = thread % 16;
   Shared<f32, 144> queriesTile = sharedAt<f32, 144>(0);   // query 4 × dim 32, rows padded by 4
   Shared<f32, 2304> pointsTile = sharedAt<f32, 2304>(576);   // point 64 × dim 32, rows padded by 4
-  // a * a; sum over dim; contract over dim; a * 2; a - b   programs.ts:26
-  // -a   programs.ts:27
   const i32 tiles = (pointSize + 63) / 64;
   const i32 first = share * (tiles / shares) + min(share, tiles % shares);
   const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
@@ -22,6 +20,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
   }
   for (i32 pointStart = first * 64; pointStart < min(last * 64, pointSize); pointStart += 64) {
     f32 sum[4] = {};
+    // a * a; sum over dim   programs.ts:26
     #pragma unroll
     for (i32 pointI = 0; pointI < 4; ++pointI) {
       #pragma unroll
@@ -40,6 +39,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
       const i32 pointAt = item2 / 8;
       storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
     }
+    // contract over dim   programs.ts:26
     f32 product[4][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 32; dim += 4) {
@@ -66,6 +66,8 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
         }
       }
     }
+    // a * 2; a - b   programs.ts:26
+    // -a   programs.ts:27
     #pragma unroll
     for (i32 queryI = 0; queryI < 4; ++queryI) {
       #pragma unroll

@@ -12,11 +12,6 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
   const i32 columnLane = thread % 16;
   Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(0);   // group 2 × window 64 × dim 128, rows padded by 8
   Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(34816);   // column 64 × dim 128, rows padded by 8
-  // slice query[query - 64 .. query) as window   snapkv.ts:31
-  // contract over dim   snapkv.ts:32
-  // a * 0.0883883461356163   snapkv.ts:33
-  // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
-  // expSum.max over key   snapkv.ts:36
   f32 m[2][4];
   fill(m, -infinity);
   f32 l[2][4] = {};
@@ -36,6 +31,8 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
       const i32 columnAt = item2 / 16;
       storeVector(kTile + (columnAt * 136 + dimAt2), keyStart + columnAt < keySize ? loadVector<8>(k + ((i64(kvHead) * keySize + keyStart + columnAt) * 128 + dimAt2)) : Vector<bf16, 8>{});
     }
+    // slice query[query - 64 .. query) as window   snapkv.ts:31
+    // contract over dim   snapkv.ts:32
     f32 product[2][4][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 128; dim += 4) {
@@ -68,6 +65,9 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
         }
       }
     }
+    // a * 0.0883883461356163   snapkv.ts:33
+    // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
+    // expSum.max over key   snapkv.ts:36
     #pragma unroll
     for (i32 groupI = 0; groupI < 2; ++groupI) {
       #pragma unroll
@@ -131,14 +131,6 @@ computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softm
   const i32 windowLane = thread % 16;
   Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(0);   // past 64 × dim 128, rows padded by 8
   Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(17408);   // group 2 × window 64 × dim 128, rows padded by 8
-  // slice query[query - 64 .. query) as window   snapkv.ts:31
-  // contract over dim   snapkv.ts:32
-  // a * 0.0883883461356163   snapkv.ts:33
-  // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
-  // a - b; exp(a); a / b   snapkv.ts:36
-  // slice key[0 .. key - 64) as past   snapkv.ts:39
-  // mean over window   snapkv.ts:40
-  // mean over group   snapkv.ts:43
   const i32 tiles = (keySize - 1) / 64;
   const i32 first = share * (tiles / shares) + min(share, tiles % shares);
   const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
@@ -159,6 +151,8 @@ computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softm
         const i32 groupAt = item2 / 1024;
         storeVector(qTile + ((groupAt * 64 + windowAt) * 136 + dimAt), groupStart + groupAt < 4 ? loadVector<8>(q + (((i64(kvHead) * 4 + groupStart + groupAt) * querySize + windowAt + querySize - 64) * 128 + dimAt)) : Vector<bf16, 8>{});
       }
+      // slice query[query - 64 .. query) as window   snapkv.ts:31
+      // contract over dim   snapkv.ts:32
       f32 product[2][4][4] = {};
       blockBarrier();
       for (i32 dim = 0; dim < 128; dim += 4) {
@@ -208,6 +202,11 @@ computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softm
           }
         }
       }
+      // a * 0.0883883461356163   snapkv.ts:33
+      // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
+      // a - b; exp(a); a / b   snapkv.ts:36
+      // slice key[0 .. key - 64) as past   snapkv.ts:39
+      // mean over window   snapkv.ts:40
       #pragma unroll
       for (i32 groupI = 0; groupI < 2; ++groupI) {
         #pragma unroll
@@ -231,6 +230,7 @@ computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softm
         #pragma unroll
         for (i32 pastI = 0; pastI < 4; ++pastI) mean[groupI][pastI] = total2[groupI][pastI] / 64.f;
       }
+      // mean over group   snapkv.ts:43
       #pragma unroll
       for (i32 pastI = 0; pastI < 4; ++pastI) {
         #pragma unroll

@@ -10,11 +10,6 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
   const i32 columnLane = thread % 16;
   Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(0);   // group 4 × window 32 × dim 128, rows padded by 8
   Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(34816);   // column 64 × dim 128, rows padded by 8
-  // slice query[query - 32 .. query) as window   snapkv.ts:31
-  // contract over dim   snapkv.ts:32
-  // a * 0.0883883461356163   snapkv.ts:33
-  // where((key - |key - 32|) <= row, logit, -Infinity)   snapkv.ts:34
-  // expSum.max over key   snapkv.ts:36
   f32 m[4][2];
   fill(m, -infinity);
   f32 l[4][2] = {};
@@ -34,6 +29,8 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
       const i32 columnAt = item2 / 16;
       storeVector(kTile + (columnAt * 136 + dimAt2), keyStart + columnAt < keySize ? loadVector<8>(k + ((i64(kvHead) * keySize + keyStart + columnAt) * 128 + dimAt2)) : Vector<bf16, 8>{});
     }
+    // slice query[query - 32 .. query) as window   snapkv.ts:31
+    // contract over dim   snapkv.ts:32
     f32 product[4][2][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 128; dim += 4) {
@@ -66,6 +63,9 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
         }
       }
     }
+    // a * 0.0883883461356163   snapkv.ts:33
+    // where((key - |key - 32|) <= row, logit, -Infinity)   snapkv.ts:34
+    // expSum.max over key   snapkv.ts:36
     #pragma unroll
     for (i32 groupI = 0; groupI < 4; ++groupI) {
       #pragma unroll
@@ -129,13 +129,6 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
   const i32 pastLane = thread / 16;
   Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(0);   // group 4 × window 32 × dim 128, rows padded by 8
   Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(34816);   // past 64 × dim 128, rows padded by 8
-  // slice query[query - 32 .. query) as window   snapkv.ts:31
-  // contract over dim   snapkv.ts:32
-  // a * 0.0883883461356163   snapkv.ts:33
-  // where((key - |key - 32|) <= row, logit, -Infinity)   snapkv.ts:34
-  // a - b; exp(a); a / b   snapkv.ts:36
-  // slice key[0 .. key - 32) as past   snapkv.ts:39
-  // sum over window   snapkv.ts:40
   const i32 tiles = (keySize + 31) / 64;
   const i32 first = share * (tiles / shares) + min(share, tiles % shares);
   const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
@@ -169,6 +162,8 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
       const i32 pastAt = item2 / 16;
       storeVector(kTile + (pastAt * 136 + dimAt2), pastStart + pastAt < keySize ? loadVector<8>(k + ((i64(kvHead) * keySize + pastStart + pastAt) * 128 + dimAt2)) : Vector<bf16, 8>{});
     }
+    // slice query[query - 32 .. query) as window   snapkv.ts:31
+    // contract over dim   snapkv.ts:32
     f32 product[4][2][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 128; dim += 4) {
@@ -201,6 +196,11 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
         }
       }
     }
+    // a * 0.0883883461356163   snapkv.ts:33
+    // where((key - |key - 32|) <= row, logit, -Infinity)   snapkv.ts:34
+    // a - b; exp(a); a / b   snapkv.ts:36
+    // slice key[0 .. key - 32) as past   snapkv.ts:39
+    // sum over window   snapkv.ts:40
     #pragma unroll
     for (i32 groupI = 0; groupI < 4; ++groupI) {
       #pragma unroll
@@ -248,7 +248,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
   const auto scoreAt = [&](i32 past) -> u32 {
     f32 most = -infinity;
     for (i32 near = 0; near < 7; ++near) {
-      const f32 x = votes[i64(kvHead * 4 + group) * (keySize - 32) + max(min(i64(past) + near - 3, i64(keySize - 33)), i64(0))];
+      const f32 x = votes[i64(kvHead * 4 + group) * (keySize - 32) + max(min(past + near - 3, keySize - 33), 0)];
       most = maximum(most, x);
     }
     return orderedBits(most);

@@ -8,10 +8,10 @@ computeY(Global<const f32> x, Global<f32> y, i32 columnSize) {
   const i32 columnWarpLane = thread / 32;
   Shared<f32, 8> mScratch = sharedAt<f32, 8>(0);   // columnWarp 8
   Shared<f32, 8> lScratch = sharedAt<f32, 8>(32);   // columnWarp 8
-  // expSum.max over column; a - b; exp(a); expSum.sum over column; a / b   programs.ts:32
   f32 m = -infinity;
   f32 l = 0.f;
   for (i32 columnStart = 0; columnStart < columnSize; columnStart += 256) {
+    // expSum.max over column   programs.ts:32
     if (columnStart + columnLane < columnSize) {
       const f32 x2 = x[i64(row) * columnSize + columnStart + columnLane];
       const f32 larger = maximum(m, x2);
@@ -41,6 +41,7 @@ computeY(Global<const f32> x, Global<f32> y, i32 columnSize) {
     l = lNext3;
   }
   for (i32 columnStart2 = 0; columnStart2 < columnSize; columnStart2 += 256) {
+    // a - b; exp(a); a / b   programs.ts:32
     if (columnStart2 + columnLane < columnSize) {
       y[i64(row) * columnSize + columnStart2 + columnLane] = expFast(x[i64(row) * columnSize + columnStart2 + columnLane] - m) / l;
     }

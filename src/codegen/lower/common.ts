@@ -34,9 +34,14 @@ export const within = (stored: ReadonlyMap<Expr, Stored>) => (e: Expr): readonly
 
 const quiet = new Set(['tensor', 'const', 'iota', 'composite'])
 
-/** `%kind payload   file:line` for every node that is computed in this kernel, one line per source line of the user's. */
-export function nodeComments(roots: readonly Expr[], stored: ReadonlyMap<Expr, Stored>): Statement[] {
-  const nodes = topological(roots.map(open), within(stored)).filter(e => !quiet.has(e.kind) && !(stored.has(e) && !roots.map(open).includes(e)))
+/**
+ * What is computed, one comment per source line of the user's. `leaf`: nodes that are computed elsewhere in the kernel
+ * and have their comments there.
+ */
+export function nodeComments(roots: readonly Expr[], stored: ReadonlyMap<Expr, Stored>, leaf: (e: Expr) => boolean = () => false): Statement[] {
+  const below = within(stored)
+  const nodes = topological(roots.map(open), e => (leaf(e) && !roots.includes(e) ? [] : below(e))).filter(e => !leaf(e) || roots.includes(e))
+    .filter(e => !quiet.has(e.kind) && !(stored.has(e) && !roots.map(open).includes(e)))
   const byLine = new Map<string, Expr[]>()
   for (const e of nodes) {
     const line = e.source === undefined ? '' : `${e.source.file}:${e.source.line}`

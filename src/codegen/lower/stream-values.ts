@@ -11,6 +11,7 @@ import type { Index } from '../index-expr.js'
 import type { Dim, RegisterTile, Value } from '../kernel.js'
 import { atomKey } from '../prove.js'
 import * as v from '../values.js'
+import { nodeComments } from './common.js'
 import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, type Lowering } from './scopes.js'
 import { combineDims, isComputed, padded, resultTile, stageOperand, startFold } from './tiles.js'
 import { countValue, insideFacts, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
@@ -72,6 +73,9 @@ function residentFold(l: Lowering, e: Of<'reduce'>, env: Environment): readonly 
   return components
 }
 
+/** The user's nodes that the next statements compute; folds on the way have comments of their own. */
+export const comment = (l: Lowering, e: Expr): void => nodeComments([e], l.g.stored, isFold).forEach(l.append)
+
 /** Positions along folded rows: one tile, or a loop over tiles. */
 function overRows(l: Lowering, axes: readonly string[], env: Map<string, Index>, body: (env: Environment) => void): void {
   const [axis, ...rest] = axes
@@ -91,6 +95,7 @@ function foldElement(l: Lowering, e: Of<'reduce'>, env: Environment, components:
     const axis = axisOf(arg, n)!, i = env.get(n)!
     return ix.provablyInside(i, axis.size) ? v.yes : v.binaryValue('lt', v.indexValue(i), v.indexValue(ix.sizeIndex(axis.size)))
   }))
+  comment(l, e)
   l.append({ kind: 'fold', components, monoid: e.monoid, over, element: v.assuming(element, counted), position, counted })
 }
 
@@ -129,10 +134,12 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
   if (length <= l.depth || computed !== undefined) {
     // Staged before the tile is declared: outside of the loop where that can be.
     const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start: ix.zero, extent: length }))
+    comment(l, e)
     l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
     l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
     return target
   }
+  comment(l, e)
   l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
   const start = l.fresh(`${e.over.join('')}Start`)
   inLoop(l, start, ix.zero, ix.constant(length), l.depth, () => multiply(ix.scalar(start, length - 1)))
@@ -145,6 +152,7 @@ function streamContract(l: Lowering, e: Of<'contract'>, env: Environment, shared
   const target: RegisterTile = { space: 'register', name: l.fresh('sum'), dtype: 'f32', dims }
   // What the operands need finished is demanded before the loop opens.
   if (!shared) for (const f of passesBelow(l, e.left)) tileValue(l, f, l.d.environment(f.axes))
+  comment(l, e)
   l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
   alongTiles(l, long, ix.sizeIndex(axisOf(foldArg(e), long)!.size), shared, position => {
     const inner: Environment = new Map([...e.axes.map(a => [a.name, env.get(a.name)!] as const), [long, position]])

@@ -11,17 +11,17 @@
  * components of its part. A result with the streamed axis itself is stored tile by tile, again in shares.
  */
 import { symbolsIn } from '../facts.js'
-import type { Fold } from '../folds.js'
+import { isFold, type Fold } from '../folds.js'
 import * as ix from '../index-expr.js'
 import type { GridAxis, Kernel } from '../kernel.js'
 import type { Root } from '../plan.js'
 import { freshNames } from '../reserved.js'
 import type { StreamSchedule } from '../schedule.js'
 import * as v from '../values.js'
-import { memoriesIn, memoryNames, mentionsSplits, nodeComments } from './common.js'
+import { memoriesIn, memoryNames, mentionsSplits } from './common.js'
 import { divideAxes } from './divide.js'
 import { alongTiles, dimsIn, passesBelow, streamsBelow, valid, type Lowering, type Scope, type StreamGroup } from './scopes.js'
-import { streamFold, tileValue } from './stream-values.js'
+import { comment, streamFold, tileValue } from './stream-values.js'
 import { memoryOffset, type Environment } from './value.js'
 
 export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
@@ -36,7 +36,6 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   const partial = root.stored.form === 'partials'
   const shared = partial || (g.shape.column !== undefined && !streamsBelow(root.node, g))
   const counts = partial ? 'splits' as const : 'shares' as const
-  top.body.push(...nodeComments([root.node], g.stored))
 
   if (partial) storeParts(l, root)
   else if (g.shape.column === undefined) storeWhole(l, root)
@@ -61,6 +60,7 @@ function storeWhole(l: Lowering, root: Root): void {
   const value = tileValue(l, root.node, env)
   if (root.stored.form !== 'array') return
   const dims = dimsIn(l, [...env.values()])
+  if (!isFold(root.node)) comment(l, root.node)
   l.append({ kind: 'store', memory: root.stored.memory, dims, at: memoryOffset(root.stored.memory, env), value, condition: valid(root.node, env), vector: 1 })
 }
 
@@ -87,6 +87,7 @@ function storeColumns(l: Lowering, root: Root, shared: boolean): void {
     const env: Environment = new Map([...env0, [column.name, position]])
     const condition = valid(root.node, env), value = v.assuming(tileValue(l, root.node, env), condition)
     if (root.stored.form !== 'array') return
+    if (!isFold(root.node)) comment(l, root.node)
     l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
   })
 }
