@@ -49,7 +49,7 @@ export function specialise<T extends Readonly<Record<string, Expr>>>(outputs: T,
 
 /** Longest axis that is specialised without being asked: numbers of heads and the like, not lengths. */
 const short = 16
-/** The same for axes that are contracted: a tile holds a row of each operand whole. */
+/** The same for axes that only inputs are contracted over: a tile holds a row of each operand whole. */
 const shortContracted = 256
 
 /**
@@ -57,13 +57,17 @@ const shortContracted = 256
  * folded or contracted within a tile whole. Lengths from which others are cut (`key - 32`) stay symbols, so that one text serves all of them.
  */
 export function symbolsToSpecialise(outputs: Readonly<Record<string, Expr>>, sizes: Sizes): Sizes {
-  const plain = new Set<string>(), mixed = new Set<string>(), contracted = new Set<string>()
+  const plain = new Set<string>(), mixed = new Set<string>(), contracted = new Set<string>(), streamed = new Set<string>()
   for (const e of topological(Object.values(outputs), allChildren)) {
-    if (e.kind === 'contract') for (const n of e.over) axisOf(e.left, n)!.size.terms.forEach(([symbol]) => contracted.add(symbol))
+    if (e.kind === 'contract' || e.kind === 'reduce') {
+      // What is folded, or contracted with something that was, is a length to go along.
+      const inputs = e.kind === 'contract' && topological([e.left, e.right], allChildren).every(x => x.kind !== 'contract' && x.kind !== 'reduce')
+      for (const n of e.over) axisOf(e.kind === 'contract' ? e.left : e.arg, n)!.size.terms.forEach(([symbol]) => (inputs ? contracted : streamed).add(symbol))
+    }
     for (const { size: s } of e.axes) {
       const alone = s.constant === 0 && s.terms.length === 1 && s.terms[0]![1] === 1
       s.terms.forEach(([n]) => (alone ? plain : mixed).add(n))
     }
   }
-  return Object.fromEntries([...plain].filter(n => !mixed.has(n) && (sizes[n] ?? 0) > 0 && sizes[n]! <= (contracted.has(n) ? shortContracted : short)).map(n => [n, sizes[n]!]))
+  return Object.fromEntries([...plain].filter(n => !mixed.has(n) && (sizes[n] ?? 0) > 0 && sizes[n]! <= (contracted.has(n) && !streamed.has(n) ? shortContracted : short)).map(n => [n, sizes[n]!]))
 }

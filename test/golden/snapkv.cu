@@ -308,9 +308,9 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       const i32 count = state[foundCount];
       if (thread < count) {
         const u32 own = candidates[thread];
-        u32 higher = 0, same = 0, tied = 0;
-        for (i32 i = 0; i < count; ++i) higher += candidates[i] > own, same += candidates[i] == own, tied += i < thread && candidates[i] == own;
-        if (tied == 0 && higher < need && need <= higher + same) state[foundBin] = own, state[foundNeed] = need - higher;
+        u32 higher = 0, tied = 0;   // of equal candidates each has a rank of its own, so that one thread writes
+        for (i32 i = 0; i < count; ++i) higher += candidates[i] > own, tied += i < thread && candidates[i] == own;
+        if (higher + tied + 1 == need) state[foundBin] = own, state[foundNeed] = tied + 1;
       }
       blockBarrier();
       threshold = state[foundBin];

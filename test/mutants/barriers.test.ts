@@ -17,7 +17,7 @@ function small(g: Golden): { outputs: Golden['outputs']; sizes: Sizes; blocks?: 
     }
     case 'snapkv-kvpress': return { outputs: g.outputs, sizes: { ...g.sizes, key: 140, query: 64, selected: 20 } }
     case 'softmax': case 'layer-norm': return { outputs: g.outputs, sizes: { row: 17, column: 600 }, blocks: 1 }
-    case 'attention': return { outputs: g.outputs, sizes: { head: 17, query: 33, key: 100 }, blocks: 1 }
+    case 'attention': return { outputs: g.outputs, sizes: { head: 17, query: 40, key: 300 }, blocks: 1 }
     case 'nearest': return { outputs: g.outputs, sizes: { point: 700, query: 20 }, blocks: 1 }
     default: throw new Error(`no small data for ${g.name}`)
   }

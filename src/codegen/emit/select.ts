@@ -162,9 +162,9 @@ if (open != 0) {   // few are left in the bin: rank them
   const i32 count = ${state.name}[foundCount];
   if (thread < count) {
     const u32 own = ${candidates.name}[thread];
-    u32 higher = 0, same = 0, tied = 0;
-    for (i32 i = 0; i < count; ++i) higher += ${candidates.name}[i] > own, same += ${candidates.name}[i] == own, tied += i < thread && ${candidates.name}[i] == own;
-    if (tied == 0 && higher < need && need <= higher + same) ${state.name}[foundBin] = own, ${state.name}[foundNeed] = need - higher;
+    u32 higher = 0, tied = 0;   // of equal candidates each has a rank of its own, so that one thread writes
+    for (i32 i = 0; i < count; ++i) higher += ${candidates.name}[i] > own, tied += i < thread && ${candidates.name}[i] == own;
+    if (higher + tied + 1 == need) ${state.name}[foundBin] = own, ${state.name}[foundNeed] = tied + 1;
   }
   blockBarrier();
   threshold = ${state.name}[foundBin];
