@@ -7,7 +7,7 @@ const cpp = 'alignas alignof and and_eq asm auto bitand bitor bool break case ca
   'true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq'
 const cuda = 'threadIdx blockIdx blockDim gridDim warpSize min max abs exp log sqrt sin cos tanh floor ceil round trunc pow expf logf log2f exp2f sqrtf ' +
   'rsqrtf sinf cosf tanhf fabsf floorf ceilf rintf truncf powf isnan __popc'
-const own = 'u8 u16 u32 i32 i64 f32 f16 bf16 Vector Global Shared sharedAt arena emu Scan thread lane warp share splits shares e main'
+const own = 'u8 u16 u32 i32 i64 f32 f16 bf16 Vector Global Shared sharedAt arena emu Scan thread splits shares e main'
 
 export const reserved: ReadonlySet<string> = new Set([...`${cpp} ${cuda} ${own}`.split(' '), ...Object.keys(intrinsics)])
 

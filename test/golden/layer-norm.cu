@@ -21,7 +21,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   if (thread % 32 == 0) totalScratch[columnWarpLane] = total;
   total = 0.f;
   blockBarrier();
-  for (i32 warp2 = 0; warp2 < 8; ++warp2) total += totalScratch[warp2];
+  for (i32 warp = 0; warp < 8; ++warp) total += totalScratch[warp];
   f32 mean = total / f32(columnSize);
   f32 total2 = 0.f;
   for (i32 columnStart2 = 0; columnStart2 < columnSize; columnStart2 += 256) {
@@ -35,7 +35,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   if (thread % 32 == 0) total2Scratch[columnWarp2Lane] = total2;
   total2 = 0.f;
   blockBarrier();
-  for (i32 warp3 = 0; warp3 < 8; ++warp3) total2 += total2Scratch[warp3];
+  for (i32 warp2 = 0; warp2 < 8; ++warp2) total2 += total2Scratch[warp2];
   f32 mean2 = total2 / f32(columnSize);
   for (i32 columnStart3 = 0; columnStart3 < columnSize; columnStart3 += 256) {
     // a - b; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:33

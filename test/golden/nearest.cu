@@ -97,12 +97,12 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   // The score as an integer of the same order: -infinity < ... < -0 = +0 < ... < infinity < NaN
   const auto scoreAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
   // A warp has a part of the row, its lanes side by side: what ballots count is in order of position
-  const i32 lane2 = thread % 32, share2 = (pointSize + 1023) / 1024 * 32;
-  const i32 begin = min(thread / 32 * share2, pointSize), end = min(begin + share2, pointSize);
+  const i32 lane = thread % 32, share = (pointSize + 1023) / 1024 * 32;
+  const i32 begin = min(thread / 32 * share, pointSize), end = min(begin + share, pointSize);
   const bool cached = pointSize <= 16384;   // a longer row is evaluated in every sweep
   if (cached) {
     #pragma unroll 4
-    for (i32 i = begin + lane2; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
+    for (i32 i = begin + lane; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
   }
   const auto keyAt = [&](i32 i) -> u32 { return cached ? u32(keys[i]) : scoreAt(i); };
   Global<i32> best = near + (i64(query) * 10);
@@ -113,7 +113,7 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   for (i32 shift = 21;; shift = max(shift - 11, 0)) {
     for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
     blockBarrier();
-    for (i32 i = begin + lane2; i < end; i += 32) {
+    for (i32 i = begin + lane; i < end; i += 32) {
       const u32 own = keyAt(i);
       if (own - threshold <= open) fetchAdd(histogram, own >> shift & 2047, 1);
     }
@@ -136,7 +136,7 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
     if (shift == 0 || state[foundCount] <= 512) break;
   }
   if (open != 0) {   // few are left in the bin: rank them
-    for (i32 i = begin + lane2; i < end; i += 32) {
+    for (i32 i = begin + lane; i < end; i += 32) {
       const u32 own = keyAt(i);
       if (own - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own;
     }
@@ -154,13 +154,13 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   }
   // Gather what is taken, in any order; of the elements equal to the threshold those at the lowest positions
   u32 equal = 0;
-  for (i32 i = begin + lane2; i < end; i += 32) equal += keyAt(i) == threshold;
+  for (i32 i = begin + lane; i < end; i += 32) equal += keyAt(i) == threshold;
   equal = shuffleFrom(blockScan<1024>(equal, totals).before, 0);
   for (i32 first = begin; first < end; first += 32) {
-    const i32 i = first + lane2;
+    const i32 i = first + lane;
     const u32 own = i < end ? keyAt(i) : 0u;   // 0 is below every score
     const u32 equals = ballot(own == threshold);
-    const u32 tied = equal + __popc(equals & ((1u << lane2) - 1));
+    const u32 tied = equal + __popc(equals & ((1u << lane) - 1));
     if (own > threshold || (own == threshold && tied < need)) {
       const u32 slot = fetchAdd(state, takenCount, 1);
       sortedKeys[slot] = own, sortedPositions[slot] = i;

@@ -260,12 +260,12 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     return orderedBits(most);
   };
   // A warp has a part of the row, its lanes side by side: what ballots count is in order of position
-  const i32 lane2 = thread % 32, share2 = ((keySize - 32) + 1023) / 1024 * 32;
-  const i32 begin = min(thread / 32 * share2, (keySize - 32)), end = min(begin + share2, (keySize - 32));
+  const i32 lane = thread % 32, share = ((keySize - 32) + 1023) / 1024 * 32;
+  const i32 begin = min(thread / 32 * share, (keySize - 32)), end = min(begin + share, (keySize - 32));
   const bool cached = (keySize - 32) <= 16384;   // a longer row is evaluated in every sweep
   if (cached) {
-    #pragma unroll 2
-    for (i32 i = begin + lane2; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
+    #pragma unroll 1
+    for (i32 i = begin + lane; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
   }
   const auto keyAt = [&](i32 i) -> u32 { return cached ? u32(keys[i]) : scoreAt(i); };
   Global<i32> best = kept + (i64(kvHead) * selectedSize);
@@ -277,7 +277,8 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     for (i32 shift = 21;; shift = max(shift - 11, 0)) {
       for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
       blockBarrier();
-      for (i32 i = begin + lane2; i < end; i += 32) {
+      #pragma unroll 1
+      for (i32 i = begin + lane; i < end; i += 32) {
         const u32 own = keyAt(i);
         if (own - threshold <= open) fetchAdd(histogram, own >> shift & 2047, 1);
       }
@@ -300,7 +301,8 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       if (shift == 0 || state[foundCount] <= 512) break;
     }
     if (open != 0) {   // few are left in the bin: rank them
-      for (i32 i = begin + lane2; i < end; i += 32) {
+      #pragma unroll 1
+      for (i32 i = begin + lane; i < end; i += 32) {
         const u32 own = keyAt(i);
         if (own - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own;
       }
@@ -318,18 +320,20 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     }
     // Number the elements above and equal to the threshold: first those of the warps before this one
     u32 above = 0, equal = 0;
-    for (i32 i = begin + lane2; i < end; i += 32) {
+    #pragma unroll 1
+    for (i32 i = begin + lane; i < end; i += 32) {
       const u32 own = keyAt(i);
       above += own > threshold, equal += own == threshold;
     }
     above = shuffleFrom(blockScan<1024>(above, totals).before, 0);
     blockBarrier();
     equal = shuffleFrom(blockScan<1024>(equal, totals).before, 0);
+    #pragma unroll 1
     for (i32 first = begin; first < end; first += 32) {
-      const i32 i = first + lane2;
+      const i32 i = first + lane;
       const u32 own = i < end ? keyAt(i) : 0u;   // 0 is below every score
       const bool isAbove = own > threshold, isEqual = own == threshold;
-      const u32 aboves = ballot(isAbove), equals = ballot(isEqual), before = (1u << lane2) - 1;
+      const u32 aboves = ballot(isAbove), equals = ballot(isEqual), before = (1u << lane) - 1;
       const u32 ahead = above + __popc(aboves & before), tied = equal + __popc(equals & before);
       if (isAbove || (isEqual && tied < need)) best[ahead + min(tied, need)] = i;
       above += __popc(aboves), equal += __popc(equals);

@@ -33,10 +33,10 @@ computeY(Global<const f32> x, Global<f32> y, i32 columnSize) {
   m = -infinity;
   l = 0.f;
   blockBarrier();
-  for (i32 warp2 = 0; warp2 < 8; ++warp2) {
-    const f32 x3 = mScratch[warp2];
+  for (i32 warp = 0; warp < 8; ++warp) {
+    const f32 x3 = mScratch[warp];
     const f32 larger3 = maximum(m, x3);
-    const f32 lNext3 = l * expFast(m == larger3 ? 0.f : m - larger3) + lScratch[warp2] * expFast(x3 == larger3 ? 0.f : x3 - larger3);
+    const f32 lNext3 = l * expFast(m == larger3 ? 0.f : m - larger3) + lScratch[warp] * expFast(x3 == larger3 ? 0.f : x3 - larger3);
     m = larger3;
     l = lNext3;
   }

@@ -28,6 +28,8 @@ interface Context {
   readonly piece: (strings: TemplateStringsArray, ...inserted: readonly (string | number)[]) => string
   /** The key at position i. */
   readonly key: string
+  /** What goes before a loop over the row. */
+  readonly sweep: (indent: string) => string
   /** Writes lines at the present depth. */
   readonly write: (text: string) => void
 }
@@ -48,7 +50,9 @@ export function selectLines(s: Select, w: Writer, scope: Scope, threads: number)
   const length = atom(selection.length), k = atom(selection.k)
   const always = cache !== undefined && selection.length.max <= sharedElements(cache)
   const key = cache === undefined ? piece`scoreAt(i)` : always ? `u32(${cache.name}[${piece`i`}])` : piece`keyAt(i)`
-  const c: Context = { s, w, threads, piece, key, write }
+  // A fold is evaluated anew in every sweep; two at once would not fit 64 registers.
+  const heavy = cache !== undefined && !always && hasLoop(selection.score)
+  const c: Context = { s, w, threads, piece, key, write, sweep: indent => (heavy ? `${indent}#pragma unroll 1\n` : '') }
 
   w.line('// The score as an integer of the same order: -infinity < ... < -0 = +0 < ... < infinity < NaN')
   lambda(w, piece`const auto scoreAt = [&](i32 ${selection.at.name}) -> u32`, () => {
@@ -62,7 +66,7 @@ const i32 lane = thread % 32, share = (${length} + ${threads - 1}) / ${threads} 
 const i32 begin = min(thread / 32 * share, ${length}), end = min(begin + share, ${length});`)
   if (cache !== undefined) {
     // So many loads of a thread are under way together; a fold has several per element, and registers are few.
-    const unroll = hasLoop(selection.score) ? 2 : 4
+    const unroll = hasLoop(selection.score) ? 1 : 4   // a loop of its own has loads enough under way; two spill on sm_120
     const fill = (): void => write(piece`#pragma unroll ${unroll}
 for (i32 i = begin + lane; i < end; i += 32) ${cache.name}[i] = scoreAt(i);   // a thread reads only what it wrote itself`)
     if (always) fill()
@@ -116,7 +120,7 @@ function lambda(w: Writer, head: string, body: () => void): void {
 }
 
 /** Finds the key of the `take`-th best element, `threshold`, and how many elements equal to it are taken, `need`. */
-function thresholdLines({ s, write, piece, key, threads }: Context, take: string): void {
+function thresholdLines({ s, write, piece, key, threads, sweep }: Context, take: string): void {
   const { histogram, candidates, totals, state } = s, bins = sharedElements(histogram), bits = Math.log2(bins), each = bins / threads
   const scan = each > 1
     ? piece`  u32 count[${each}], sum = 0;   // of neighbouring bins, thread 0 has the topmost
@@ -141,7 +145,7 @@ if (thread == 0) ${state.name}[candidateCount] = 0${s.sorted === undefined ? '' 
 for (i32 shift = ${32 - bits};; shift = max(shift - ${bits}, 0)) {
   ${each > 1 ? piece`for (i32 i = 0; i < ${each}; ++i) ${histogram.name}[i * ${threads} + thread]` : each === 1 ? `${histogram.name}[thread]` : `if (thread < ${bins}) ${histogram.name}[thread]`} = 0;
   blockBarrier();
-  for (i32 i = begin + lane; i < end; i += 32) {
+${sweep('  ')}  for (i32 i = begin + lane; i < end; i += 32) {
     const u32 own = ${key};
     if (own - threshold <= open) fetchAdd(${histogram.name}, own >> shift & ${bins - 1}, 1);
   }
@@ -154,7 +158,7 @@ ${scan}
   if (shift == 0 || ${state.name}[foundCount] <= ${sharedElements(candidates)}) break;
 }
 if (open != 0) {   // few are left in the bin: rank them
-  for (i32 i = begin + lane; i < end; i += 32) {
+${sweep('  ')}  for (i32 i = begin + lane; i < end; i += 32) {
     const u32 own = ${key};
     if (own - threshold <= open) ${candidates.name}[fetchAdd(${state.name}, candidateCount, 1)] = own;
   }
@@ -173,17 +177,17 @@ if (open != 0) {   // few are left in the bin: rank them
 }
 
 /** Stores the positions in rising order. */
-function compactLines({ s, write, piece, key, threads }: Context): void {
+function compactLines({ s, write, piece, key, threads, sweep }: Context): void {
   write(piece`// Number the elements above and equal to the threshold: first those of the warps before this one
 u32 above = 0, equal = 0;
-for (i32 i = begin + lane; i < end; i += 32) {
+${sweep('')}for (i32 i = begin + lane; i < end; i += 32) {
   const u32 own = ${key};
   above += own > threshold, equal += own == threshold;
 }
 above = shuffleFrom(blockScan<${threads}>(above, ${s.totals.name}).before, 0);
 blockBarrier();
 equal = shuffleFrom(blockScan<${threads}>(equal, ${s.totals.name}).before, 0);
-for (i32 first = begin; first < end; first += 32) {
+${sweep('')}for (i32 first = begin; first < end; first += 32) {
   const i32 i = first + lane;
   const u32 own = i < end ? ${key} : 0u;   // 0 is below every score
   const bool isAbove = own > threshold, isEqual = own == threshold;
@@ -195,14 +199,14 @@ for (i32 first = begin; first < end; first += 32) {
 }
 
 /** Gathers what is taken in shared memory, in any order. */
-function takeLines({ s, write, piece, key, threads }: Context, chunks: boolean): void {
+function takeLines({ s, write, piece, key, threads, sweep }: Context, chunks: boolean): void {
   const { keys, positions } = s.sorted!
   const taken = piece`own > threshold || (own == threshold && tied < need)`
   write(piece`// Gather what is taken, in any order; of the elements equal to the threshold those at the lowest positions
 u32 equal = 0;
-for (i32 i = begin + lane; i < end; i += 32) equal += ${key} == threshold;
+${sweep('')}for (i32 i = begin + lane; i < end; i += 32) equal += ${key} == threshold;
 equal = shuffleFrom(blockScan<${threads}>(equal, ${s.totals.name}).before, 0);
-for (i32 first = begin; first < end; first += 32) {
+${sweep('')}for (i32 first = begin; first < end; first += 32) {
   const i32 i = first + lane;
   const u32 own = i < end ? ${key} : 0u;   // 0 is below every score
   const u32 equals = ballot(own == threshold);

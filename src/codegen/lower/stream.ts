@@ -25,7 +25,7 @@ import { comment, streamFold, tileValue } from './stream-values.js'
 import { memoryOffset, type Environment } from './value.js'
 
 export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
-  const fresh = freshNames([g.name, ...memoryNames(new Map([...g.stored, ...g.roots.map(r => [r.node, r.stored] as const)]))])
+  const fresh = freshNames([g.name, 'share', ...memoryNames(new Map([...g.stored, ...g.roots.map(r => [r.node, r.stored] as const)]))])
   const d = divideAxes(g.shape, schedule, fresh)
   const top: Scope = { body: [], scalars: new Set(), tiles: new Map() }
   const l: Lowering = {
