@@ -195,8 +195,8 @@ function cutForced(p: Planner, root: Expr): void {
     if (e !== root && e.kind === 'topK' && !p.stored.has(e)) { cut(p, e, root, 'selection needs the whole row, and what follows wants all blocks'); store(p, e) }
     if (e.kind === 'reduce' && e.monoid.ordered && e !== root && !p.stored.has(e)) { cut(p, e, root, 'its order of elements is fixed: one thread goes through them'); store(p, e) }
     if (elsewhere.has(e.kind)) cutBelow(p, e, children(e))
-    // Operands of contractions within a tile are staged from arrays, unless registers hold them anyway.
-    if (e.kind === 'contract' && longAxes(e).length === 0) for (const x of children(e)) if (foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
+    // Operands of contractions are staged from arrays; only the left one of a streamed contraction may lie in registers.
+    if (e.kind === 'contract') for (const x of longAxes(e).length === 0 ? children(e) : [e.right]) if (foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
   }
 }
 
