@@ -118,9 +118,12 @@ function store(p: Planner, node: Expr): void {
 
   const shape = streamShape(node, folds, isStored(p), a => about(a.size, p.sizes))
   if (typeof shape === 'string') {
-    // No tiles fit: each fold on its own, as a loop within a thread.
-    for (const f of folds) if (f !== node) { cut(p, f, node, shape); store(p, f) }
-    push(p, 'point', [{ node, stored: array() }])
+    // Without the folds at the bottom, those over long axes first, what is left may have a shape.
+    const long = folds.filter(f => f !== node && longAxes(f).length > 0), open = long.length > 0 ? long : folds.filter(f => f !== node)
+    const lowest = open.filter(f => foldsOf(p, f).every(g => g === f || !open.includes(g)))
+    if (lowest.length === 0) { push(p, 'point', [{ node, stored: array() }]); return }
+    for (const f of lowest) { cut(p, f, node, shape); store(p, f) }
+    store(p, node)
     return
   }
   const below = folds.filter(f => f !== node && longAxes(f).length > 0)
@@ -170,8 +173,12 @@ function push(p: Planner, rule: Group['rule'], roots: readonly Root[], shape?: S
 
 const cut = (p: Planner, from: Expr, to: Expr, reason: string): void => { p.edges.push({ from, to: p.names.of(to), decision: 'cut', reason }) }
 
-/** A pass can feed a later one of its kernel only if its result lies along the kernel's grid and rows. */
+/**
+ * A pass can feed a later one of its kernel only if its result lies along the kernel's grid and rows, and along all of
+ * them: else blocks would repeat it.
+ */
 const fitsPass = (f: Fold, shape: StreamShape): boolean =>
+  [...shape.grid, ...shape.rows.filter(r => !r.folded).map(r => r.axis)].every(a => axisOf(f, a.name) !== undefined) &&
   f.axes.every(a => [...shape.grid, ...shape.rows.map(r => r.axis)].some(b => b.name === a.name)) &&
   longAxes(f).length === 1 && f.kind === 'reduce' && shape.rows.every(r => !r.folded || r.whole)
 
@@ -248,7 +255,10 @@ function mergePoints(groups: readonly Group[], stored: ReadonlyMap<Expr, Stored>
 }
 /** Results of one kernel do not read each other. */
 const without = (loads: Map<Expr, Stored>, roots: readonly Root[]): Map<Expr, Stored> => {
-  for (const r of roots) loads.delete(r.node)
+  for (const r of roots) {
+    const known = loads.get(r.node)
+    if (known?.form === 'array' && roots.some(o => o.stored.form === 'array' && o.stored.memory === known.memory)) loads.delete(r.node)
+  }
   return loads
 }
 /** The widest result's grid must reach the others: the axes that they lack are certainly not empty. */
@@ -263,4 +273,4 @@ const sameLengths = (g: Group, m: Group): boolean => g.roots.every(r => m.roots.
 /** A result that lacks most axes would leave most threads idle, but a launch costs more. Folds keep their own kernels. */
 const worthSharing = (g: Group, m: Group): boolean => [...g.roots, ...m.roots].every(r => !isFold(r.node))
 const needs = (g: Group, before: Group, stored: ReadonlyMap<Expr, Stored>): boolean =>
-  g.roots.some(r => before.roots.some(b => b.node !== r.node && inside(r.node, e => stored.has(e) && e !== r.node).some(e => children(e).some(c => open(c) === b.node))))
+  g.roots.some(r => before.roots.some(b => b.node === r.node || inside(r.node, e => stored.has(e) && e !== r.node).some(e => children(e).some(c => open(c) === b.node))))

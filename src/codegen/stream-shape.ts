@@ -31,6 +31,10 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
   const streams = folds.filter(f => longAxes(f).length > 0)
   const several = streams.find(f => longAxes(f).length > 1)
   if (several !== undefined) return `it folds over ${longAxes(several).length} long axes at once`
+  if (streams.some(f => f.kind === 'contract' && f.over.length > 1)) return 'a contraction along the streamed axis has no other axes'
+  // One dimension of a tile goes along the streamed axis; a fold below another one needs it for itself.
+  const crossed = streams.find(f => streams.some(g => g !== f && axisOf(g, longAxes(f)[0]!) !== undefined && inside(f, leaf).includes(g)))
+  if (crossed !== undefined) return `what it folds over ${longAxes(crossed)[0]} is itself a fold along another axis`
 
   // The result's axis that no streamed fold has is the column.
   const free = root.axes.filter(a => streams.every(f => axisOf(f, a.name) === undefined))

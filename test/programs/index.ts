@@ -2,8 +2,9 @@
 import { arithmeticCases } from './arithmetic.js'
 import { attentionCases } from './attention.js'
 import type { Case } from './case.js'
+import { nestedCases } from './nested.js'
 import { rowCases } from './rows.js'
 import { selectionCases } from './selection.js'
 
-export const corpus: Readonly<Record<string, readonly Case[]>> = { rows: rowCases, contractions: attentionCases, selection: selectionCases, arithmetic: arithmeticCases }
+export const corpus: Readonly<Record<string, readonly Case[]>> = { rows: rowCases, nested: nestedCases, contractions: attentionCases, selection: selectionCases, arithmetic: arithmeticCases }
 export type { Case }
