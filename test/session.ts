@@ -65,7 +65,7 @@ export interface SessionOptions {
 }
 
 export class Session implements AsyncDisposable {
-  private constructor(readonly name: DeviceName, private opened: OpenedDevice, private readonly compiler: Compiler, private readonly options: SessionOptions) {}
+  private constructor(readonly name: Exclude<DeviceName, 'reference'>, private opened: OpenedDevice, private readonly compiler: Compiler, private readonly options: SessionOptions) {}
   private count = 0
   private turn: Promise<void> = Promise.resolve()
 

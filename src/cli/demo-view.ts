@@ -23,6 +23,8 @@ export function tellDemo(d: Demo): void {
   say()
   kernels(d, line)
   say()
+  nvrtc(d, line)
+  say()
   picture(d)
   say()
   needle(d, line)
@@ -64,6 +66,12 @@ function kernels(d: Demo, line: (name: string, text: string) => void): void {
   line('', `together ${formatBytes(moved)}; ${formatBytes(least)} are compulsory (inputs once, outputs once): ${(moved / least).toFixed(2)} times as much`)
 }
 
+function nvrtc({ nvrtc: n }: Demo, line: (name: string, text: string) => void): void {
+  if ('missing' in n) return line('nvrtc', `not compiled by NVRTC here: npm run setup:nvrtc (${n.missing})`)
+  line('nvrtc', `the same kernels compiled by ${n.compiler} for ${n.arch}: ` +
+    n.kernels.map(k => `${k.name} ${k.registers} registers, ${k.spillStores + k.spillLoads === 0 ? 'no spills' : `spills of ${k.spillStores} bytes stored, ${k.spillLoads} loaded`}`).join('; '))
+}
+
 function picture(d: Demo): void {
   const { positions } = d.executed.results, [heads, kept] = positions.shape as [number, number]
   const { length } = d.prompt.shape, width = columns() - label
@@ -92,6 +100,8 @@ export function demoDocument(d: Demo): object {
     policy: d.policy.name, settings: d.policy.settings, kept: budget.kept, window: budget.window,
     device: { kind: d.device.kind, name: d.device.name, found: d.device.found },
     kernels: d.plan.groups.map((g, i) => ({ name: g.name, rule: g.rule, fused: fusedNodes(g).map(word), readBytes: d.traffic.kernels[i]!.read, writtenBytes: d.traffic.kernels[i]!.written })),
+    nvrtc: 'missing' in d.nvrtc ? { compiled: false, reason: d.nvrtc.missing, fix: 'npm run setup:nvrtc' }
+      : { compiled: true, compiler: d.nvrtc.compiler, arch: d.nvrtc.arch, kernels: d.nvrtc.kernels.map(k => ({ name: k.name, registers: k.registers, spillStores: k.spillStores, spillLoads: k.spillLoads })) },
     compulsoryBytes: { read: d.traffic.compulsory.read, written: d.traffic.compulsory.written },
     heads: Array.from({ length: heads }, (_, h) => ({ positions: [...positions.data.subarray(h * kept, (h + 1) * kept)], needleKept: d.needle.kept[h] })),
     needle: { from: d.needle.from, to: d.needle.to, tokens: d.needle.tokens },

@@ -17,6 +17,7 @@ import { chooseDevice, wantedDevice, type Chosen } from './device.js'
 import { demoDocument, tellDemo } from './demo-view.js'
 import { execute, outputsOf, type Executed } from './execute.js'
 import { readPrompt, type PromptFile } from './files.js'
+import { compiledByNvrtc, type Compiled, type NotCompiled } from './nvrtc.js'
 import { clearProgress, progress, say } from './output.js'
 import { warmEmulator } from './warm.js'
 
@@ -51,6 +52,7 @@ export interface Demo {
   readonly needle: Needle
   readonly check: CheckReport | undefined
   readonly official: Official
+  readonly nvrtc: Compiled | NotCompiled
   /** Milliseconds. */
   readonly times: { readonly device: number; /** Of the kernels, where that went on beside the opening of the device. */ readonly compile: number | undefined; readonly reference: number | undefined; readonly total: number }
 }
@@ -77,6 +79,9 @@ export async function run(given: Arguments): Promise<number> {
   const deviceTime = performance.now() - start
   progress('compiling the kernels')
   const compiling = await warm[0]
+  // Once a C++ compiler no longer needs the processors; NVRTC works on threads of its own while the kernels run.
+  const own = plan(outputsOf(program, false), { sizes: program.sizes }), nvrtc = compiledByNvrtc(own, noCache)
+  nvrtc.catch(() => {})
   const executed = await execute(policy, prompt, device, { withScores: false, runs: device.kind === 'reference' ? 1 : 2, onPrepared: () => progress('running the kernels') })
   progress("compiling the published algorithm's options")
   await warm[1]
@@ -84,10 +89,10 @@ export async function run(given: Arguments): Promise<number> {
   progress('waiting for the reference')
   const judge = device.kind === 'reference' ? undefined : await reference
 
-  const planned = executed.prepared?.plan ?? plan(outputsOf(program, false), { sizes: program.sizes })
+  const planned = executed.prepared?.plan ?? own
   const numbers = executed.prepared?.numbers ?? launchNumbers(lower(planned), program.sizes, 132)
   const demo: Demo = {
-    metadata, prompt, policy, device, executed, plan: planned, traffic: traffic(planned, numbers),
+    metadata, prompt, policy, device, executed, plan: planned, traffic: traffic(planned, numbers), nvrtc: await nvrtc,
     needle: needleOf(metadata, executed.results),
     check: judge === undefined ? undefined : checkAgainst(numbersOf(judge.scores), policy, prompt, executed.results),
     official: againstOfficial(official, prompt, second),

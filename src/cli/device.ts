@@ -1,6 +1,6 @@
 /** Which device a command runs on, and how it was found. */
 import { WeftError } from '../dsl/errors.js'
-import { openDevice, type OpenedDevice, type OpenOptions } from '../runtime/devices.js'
+import { deviceSpec, openDevice, type OpenedDevice, type OpenOptions } from '../runtime/devices.js'
 import { EnvironmentError } from '../runtime/errors.js'
 
 export interface Chosen {
@@ -10,6 +10,8 @@ export interface Chosen {
   readonly name: string
   /** What it is and why it was taken, one line each. */
   readonly found: readonly string[]
+  /** Of `found`: better devices that could not be had, and why. Empty where the device was asked for. */
+  readonly missed: readonly string[]
 }
 
 /** Checked before anything else is done. @throws WeftError `device-spec` */
@@ -25,11 +27,11 @@ export function wantedDevice(option: string | undefined): string | undefined {
  * `beforeEmulator` is called when it is known that the emulator will be opened, which may have to be built first.
  */
 export async function chooseDevice(wanted: string | undefined, options: OpenOptions = {}, beforeEmulator: () => void = () => {}): Promise<Chosen> {
-  if (wanted === 'reference') return reference(['asked for'])
+  if (wanted === 'reference') return reference([], ['asked for'])
   if (wanted === 'emulator') beforeEmulator()
-  if (wanted !== undefined) return opened(wanted, await openDevice(wanted, options), ['asked for'])
+  if (wanted !== undefined) return opened(wanted, await openDevice(deviceSpec(wanted), options), [], ['asked for'])
   const misses: string[] = []
-  for (const spec of ['cuda', 'emulator']) {
+  for (const spec of ['cuda', 'emulator'] as const) {
     if (spec === 'emulator') beforeEmulator()
     try {
       return opened(spec, await openDevice(spec, options), misses)
@@ -38,11 +40,14 @@ export async function chooseDevice(wanted: string | undefined, options: OpenOpti
       misses.push(`no ${spec}: ${error.reason.split(/\. Places tried|\n/)[0]}`)
     }
   }
-  return reference([...misses, '`weft doctor` says more'])
+  return reference(misses)
 }
 
-const opened = (spec: string, o: OpenedDevice, why: readonly string[]): Chosen => ({
-  kind: spec === 'emulator' ? 'emulator' : 'cuda', opened: o, name: o.device.name,
-  found: [...(o.emulator === undefined ? [`${o.device.multiprocessors} multiprocessors, ${o.device.arch}; driver: ${o.foundVia}`] : ['the CUDA text itself, compiled for this machine; threads as fibers']), `compiler: ${o.compiler.id.replace(/ [0-9a-f]{32}$/, '')}`, ...why, ...o.warnings],
+const opened = (spec: string, o: OpenedDevice, missed: readonly string[], why: readonly string[] = missed): Chosen => ({
+  kind: spec === 'emulator' ? 'emulator' : 'cuda', opened: o, name: o.device.name, missed,
+  found: [...(o.emulator === undefined ? [`${o.device.multiprocessors} multiprocessors, ${o.device.arch}; driver: ${o.foundVia}`] : ["the kernels' own text, over checking versions of the helper functions; threads as fibers"]), `compiler: ${o.compiler.id.replace(/ [0-9a-f]{32}$/, '')}`, ...why, ...o.warnings],
 })
-const reference = (why: readonly string[]): Chosen => ({ kind: 'reference', opened: undefined, name: 'reference interpreter', found: ['plain loops, no kernels', ...why] })
+const reference = (missed: readonly string[], why: readonly string[] = missed): Chosen => ({
+  kind: 'reference', opened: undefined, name: 'reference interpreter', missed,
+  found: ['plain loops, no kernels', ...why, ...(missed.length > 0 ? ['`weft doctor` says more'] : [])],
+})

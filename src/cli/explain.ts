@@ -1,5 +1,6 @@
 /** `weft explain`: every stage of a policy's program. Nothing is run; all but `resources` need neither GPU nor compiler. */
 import { inputsOf } from '../dsl/bind.js'
+import { WeftError } from '../dsl/errors.js'
 import { printGraph } from '../dsl/print.js'
 import { shortSource } from '../dsl/source.js'
 import { sourceText } from '../codegen/emit/cuda.js'
@@ -12,7 +13,7 @@ import { traffic } from '../codegen/traffic.js'
 import { formatBytes } from '../runtime/errors.js'
 import { launchNumbers } from '../runtime/launch-plan.js'
 import { openNvrtc } from '../runtime/nvrtc.js'
-import type { FloatDtype, PolicyProgram, PromptShape } from '../snapkv/policy.js'
+import type { FloatDtype, PolicyProgram, PromptShape, Settings } from '../snapkv/policy.js'
 import { policyByName } from '../snapkv/presets.js'
 import { nearest, usageError, type Arguments } from './arguments.js'
 import { outputsOf } from './execute.js'
@@ -70,6 +71,8 @@ export async function run(given: Arguments): Promise<number> {
   if (given.texts('arch').length > 0 && name !== 'resources') throw usageError('--arch is for --stage resources', 'leave it out, or add --stage resources')
   const policy = policyByName(given.positionals[0]!, given.texts('set'))
   const shape = shapeOf(given), file = given.text('schedule'), schedules = readSchedules(file)
+  const { bypass, window } = policy.budget(shape)
+  if (bypass) throw nothingDropped(policy.name, policy.settings, shape.length, window)
   const program = policy.build(shape)
   const planned = plan(outputsOf(program, given.flag('with-scores')), { sizes: program.sizes })
   checkScheduleNames(schedules, planned.groups.map(g => g.name), file)
@@ -77,6 +80,14 @@ export async function run(given: Arguments): Promise<number> {
   const text = given.flag('json') ? JSON.stringify(await stage.json(subject, given), undefined, 2) : await stage.text(subject, given)
   say(text.trimEnd())
   return 0
+}
+
+function nothingDropped(name: string, settings: Settings, length: number, window: number): WeftError {
+  // A capacity must be more than the window and less than the prompt; a very short prompt has no such number.
+  const smaller = Math.max(window + 1, Math.floor(length / 2))
+  const setting = settings['capacity'] === undefined ? 'set a larger ratio: --set ratio=0.5' : smaller < length ? `set a smaller capacity: --set capacity=${smaller}` : undefined
+  const longer = settings['capacity'] === undefined ? undefined : `raise key above ${settings['capacity'] as number}`
+  return new WeftError('bypass', `${name} keeps all ${length} rows of this prompt, so there is no kernel to explain`, { fix: [longer, setting].filter(x => x !== undefined).join(', or ') })
 }
 
 const dtypes: readonly string[] = ['f32', 'f16', 'bf16'] satisfies readonly FloatDtype[]
@@ -146,17 +157,32 @@ interface Resources {
   readonly sharedBytes: number
 }
 
+const archForm = /^sm_(\d{2,3})([af]?)$/
+
+/** `sm_90a` is `sm_90` with instructions of its own; NVRTC lists the numbers only. */
+function compilesFor(arch: string, supported: readonly number[]): boolean {
+  const [, digits, letter] = archForm.exec(arch)!, number = Number(digits)
+  return supported.includes(number) && number >= (letter === 'f' ? 100 : letter === 'a' ? 90 : 0)
+}
+
 /** What NVRTC's log says, per kernel and architecture, each kernel compiled by itself. */
 async function resourcesOf(s: Subject, given: Arguments): Promise<Resources[]> {
   const archs = given.texts('arch').length === 0 ? ['sm_90'] : [...new Set(given.texts('arch'))]
-  const bad = archs.find(a => !/^sm_\d{2,3}[af]?$/.test(a))
+  const bad = archs.find(a => !archForm.test(a))
   if (bad !== undefined) throw usageError(`'${bad}' names no GPU architecture`, 'write it like sm_90 or sm_90a')
-  const nvrtc = openNvrtc(), emitted = s.kernels.map(k => emit(k.kernel))
+  const nvrtc = openNvrtc()
+  // For an architecture it does not know, NVRTC would be asked for a relative's cubin, and the report would bear a wrong name.
+  const unknown = archs.find(a => !compilesFor(a, nvrtc.supportedArchs))
+  if (unknown !== undefined) {
+    throw usageError(`NVRTC ${nvrtc.version.major}.${nvrtc.version.minor} does not compile for ${unknown}`,
+      `use one of ${nvrtc.supportedArchs.map(a => `sm_${a}`).join(', ')}; from sm_90 on with the letter a, from sm_100 on also with f`)
+  }
+  const emitted = s.kernels.map(k => emit(k.kernel))
   progress(`compiling for ${archs.join(', ')}`)
   const found = await Promise.all(archs.flatMap(arch => emitted.map(async e => {
     const { resources } = await nvrtc.compile({ text: sourceText([e], 'cuda'), kernels: [e.name], arch, name: `${e.name}.cu` })
     const r = resources.find(x => x.name === e.name)
-    if (r === undefined) throw usageError(`NVRTC ${nvrtc.version.major}.${nvrtc.version.minor} has no cubin for ${arch}, so there are no registers to report`, `it knows ${nvrtc.supportedArchs.map(a => `sm_${a}`).join(', ')}`)
+    if (r === undefined) throw new Error(`NVRTC's log says nothing about ${e.name} for ${arch}`)
     return { name: e.name, arch, registers: r.registers, spillStores: r.spillStores, spillLoads: r.spillLoads, sharedBytes: r.sharedBytes + e.sharedBytes }
   })))
   clearProgress()

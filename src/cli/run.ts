@@ -34,7 +34,7 @@ export async function run(given: Arguments): Promise<number> {
   reference?.catch(() => {})   // it is waited for below; until then a failure of its own is not lost but silent
   progress(device.kind === 'reference' ? 'interpreting' : 'compiling')
   const executed = await execute(policy, prompt, device, {
-    withScores: given.flag('with-scores') || judged, schedules,
+    withScores: given.flag('with-scores'), schedules,
     onPrepared: p => { checkScheduleNames(schedules, p.kernels.map(k => k.kernel.name), schedulesFile); progress('running') },
   })
   let check: CheckReport | undefined
@@ -93,11 +93,13 @@ function tell(policy: Policy, prompt: Prompt, device: Chosen, e: Executed, check
   if (b.bypass) say(`kept     all ${b.kept} rows: the prompt is no longer than what may stay, and passes unchanged`)
   else {
     say(`kept     ${b.kept} of ${b.length} rows per ${policy.perQueryHead ? 'query head' : 'KV head'}, the last ${b.window} always`)
-    say(`device   ${device.name}${device.found[0] === undefined ? '' : ` (${device.found[0]})`}`)
+    lines('device', [`${device.name}${device.found[0] === undefined ? '' : ` (${device.found[0]})`}`, ...device.missed])
     const ready = e.prepared === undefined ? '' : `${count(e.prepared.kernels.length, 'kernel')} ready in ${seconds(prepare)}${e.prepared.fromCache ? ' (from the cache)' : ''}, `
     say(`time     ${ready}run in ${seconds(runs[0] ?? 0)}`)
   }
-  if (check !== undefined) lines('check', [...describeCheck(check), 'for this the scores were an output as well, which takes a kernel of its own'], check.ok ? undefined : 'red')
+  if (check !== undefined) lines('check', [...describeCheck(check), check.scores === undefined
+    ? "the kernels are those of a run without --check: the scores are the reference's own; --with-scores compares the device's as well"
+    : 'the scores are an output here, which takes a kernel of its own'], check.ok ? undefined : 'red')
   if (not !== undefined) lines('check', [not])
   if (written !== undefined) {
     say(`wrote    ${written.file}`)

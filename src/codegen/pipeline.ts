@@ -40,6 +40,9 @@ export interface LoweredKernel {
 
 /** Every group of a plan as a kernel, in the order they run. */
 export function lower(plan: Plan, schedules: Schedules = {}): LoweredKernel[] {
+  // A schedule for a kernel that the plan does not have would silently do nothing.
+  const strange = Object.keys(schedules).find(name => !plan.groups.some(g => g.name === name))
+  if (strange !== undefined) throw new WeftError('schedule', `the program has no kernel '${strange}'`, { fix: `its kernels are ${plan.groups.map(g => g.name).join(', ')}` })
   return plan.groups.map(group => {
     const wanted = schedules[group.name]
     if (wanted !== undefined) {

@@ -2,7 +2,7 @@
  * Schedules: how big the pieces are. One flat record per lowering rule, plain JSON. A schedule may change the order in
  * which sums are accumulated, never anything else.
  */
-import { invalidSelect, selectSpace, type SelectSchedule } from './schedule-select.js'
+import { defaultSelect, invalidSelect, selectSpace, type SelectSchedule } from './schedule-select.js'
 
 export interface PointSchedule {
   readonly rule: 'point'
@@ -50,8 +50,14 @@ export const space = {
   select: selectSpace,
 } as const
 
+const defaults: { readonly [R in RuleName]: Schedule } = { point: defaultPoint, stream: defaultStream, select: defaultSelect }
+
 /** Why a schedule cannot be used, or nothing. What it accepts compiles and runs. */
 export function invalid(s: Schedule): string | undefined {
+  // Schedules come from files, too: what is not understood must not be passed over.
+  if (!Object.hasOwn(defaults, s.rule)) return `there is no rule ${String(s.rule)}: the rules are ${Object.keys(defaults).join(', ')}`
+  const fields = Object.keys(defaults[s.rule]), strange = Object.keys(s).find(f => !fields.includes(f))
+  if (strange !== undefined) return `there is no field '${strange}': the fields of the rule ${s.rule} are ${fields.join(', ')}`
   if (s.rule === 'select') return invalidSelect(s)
   const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
   if (!powerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
@@ -59,6 +65,7 @@ export function invalid(s: Schedule): string | undefined {
   if (!Number.isInteger(s.rows) || s.rows < 1 || s.rows > 1024) return `rows is ${s.rows}: 1 to 1024 are possible`
   if (!powerOfTwo(s.columns) || s.columns > 1024) return `columns is ${s.columns}: a power of two up to 1024 is needed`
   if (!powerOfTwo(s.depth) || s.depth < 4 || s.depth > 1024) return `depth is ${s.depth}: a power of two from 4 to 1024 is needed`
+  if (s.path !== 'scalar') return `path is ${String(s.path)}: scalar is possible`
   // A thread has at most 255 registers; the tile takes most of them.
   if (s.rows * s.columns > 128 * s.threads) return `${s.rows} × ${s.columns} elements are more than 128 for each of ${s.threads} threads`
   return undefined

@@ -1,22 +1,53 @@
 /** What the constructors check: names, shared axes, provable sizes. Each complaint says what, why and the fix. */
-import { languageError } from './errors.js'
+import { arithmetic, type Dtype } from './dtype.js'
+import { languageError, nameValue } from './errors.js'
 import { axisOf, type Axis, type Expr } from './expr.js'
 import { printType } from './print.js'
-import { equalSizes, fixedSize, minus, printSize, type Size } from './size.js'
+import { equalSizes, fixedSize, isName, isSize, minus, printSize, type Size } from './size.js'
 import { userSource } from './source.js'
 
 export const fail = (code: string, reason: string, fix: string): never => {
   throw languageError(code, reason, fix, userSource())
 }
 
-/** Names reach emitted text, so they are plain identifiers. */
 export function checkName(name: string, what: string): void {
-  if (!/^[A-Za-z][A-Za-z0-9_]{0,62}$/.test(name)) {
-    fail('name', `${JSON.stringify(name)} cannot name ${what}`, 'use a letter, then up to 62 letters, digits and underscores')
+  if (!isName(name)) {
+    fail('name', `${nameValue(name)} cannot name ${what}`, 'use a letter, then up to 62 letters, digits and underscores')
   }
 }
 
+// What the types refuse, JavaScript callers pass all the same: without these it would be accepted, or a bare TypeError.
+
+export const isTensor = (x: unknown): x is Expr => typeof x === 'object' && x !== null && 'kind' in x
+
+export function checkTensor(op: string, x: unknown): Expr {
+  return isTensor(x) ? x : fail('argument', `${op}: ${nameValue(x)} is not a tensor`, 'pass what tensor, constant, iota or another operation gives')
+}
+
+/** The dtype in which folds take its elements. */
+export const taken = (op: string, x: unknown): Dtype => arithmetic(checkTensor(op, x).dtype)
+
+/** What elementwise functions take. */
+export function checkOperand(op: string, x: unknown): void {
+  if (isTensor(x) || isSize(x) || typeof x === 'number' || typeof x === 'boolean') return
+  fail('argument', `${op}: ${nameValue(x)} is neither a tensor, a number, a boolean nor a size`,
+    typeof x === 'object' && x !== null && 'op' in x ? `within map use $.${op}` : 'pass what tensor, constant, iota or another operation gives, or a number')
+}
+
+/** A record with these entries, such as the one in `example`. */
+export function checkOptions(op: string, options: unknown, names: readonly string[], example: string): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options) || isTensor(options)) fail('argument', `${op}: ${nameValue(options)} in the place of a record`, `write it as in ${example}`)
+  const missing = names.find(n => (options as Readonly<Record<string, unknown>>)[n] === undefined)
+  if (missing !== undefined) fail('argument', `${op}: '${missing}' is missing`, `write it as in ${example}`)
+}
+
+export function checkList(op: string, list: unknown, example: string): void {
+  if (!Array.isArray(list)) fail('argument', `${op}: ${nameValue(list)} in the place of an array`, `write it as in ${example}`)
+}
+
 export function checkAxis(op: string, e: Expr, name: string): Axis {
+  checkTensor(op, e)
+  if (typeof name !== 'string') fail('argument', `${op}: ${nameValue(name)} in the place of an axis's name`, `its axes are ${e.axes.map(a => `'${a.name}'`).join(', ')}`)
   return axisOf(e, name) ?? fail('axis', `${op}: no axis '${name}' in ${printType(e)}`,
     e.axes.length === 0 ? 'it has no axes at all' : `its axes are ${e.axes.map(a => `'${a.name}'`).join(', ')}`)
 }

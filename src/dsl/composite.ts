@@ -2,7 +2,7 @@
  * Named compositions. Each keeps its name in the graph and carries its definition in primitives: the interpreter opens
  * it, lowering may know the name. Nothing is taken apart and then recognised again.
  */
-import { checkAxis, checkDistinct, fail } from './checks.js'
+import { checkAxis, checkDistinct, checkList, checkOptions, checkTensor, fail } from './checks.js'
 import type { Dtype } from './dtype.js'
 import { node, type Expr } from './expr.js'
 import { expSumMonoid } from './monoid.js'
@@ -17,6 +17,8 @@ export const composite = <A extends string, D extends Dtype>(name: string, args:
 
 /** Checks first, so that complaints name what the user wrote and not a part of its definition. */
 function checkOver(op: string, x: Expr, over: readonly string[]): void {
+  checkTensor(op, x)
+  checkList(op, over, `${op}(x, ${op === 'layerNorm' ? "['row', 'column']" : "'row', 'column'"})`)
   if (over.length === 0) fail('axis', `${op}: no axis`, `name at least one of ${x.axes.map(a => `'${a.name}'`).join(', ')}`)
   checkDistinct(op, over)
   for (const n of over) checkAxis(op, x, n)
@@ -49,7 +51,9 @@ export function layerNorm<A extends string, const O extends A>(
 ): Tensor<A, 'f32'> {
   const axes = (typeof over === 'string' ? [over] : over) as readonly O[]
   checkOver('layerNorm', x, axes)
+  checkOptions('layerNorm', options, [], "layerNorm(x, 'a', { epsilon: 1e-5, weight })")
   const { epsilon = 1e-5, weight, bias } = options
+  for (const t of [weight, bias]) if (t !== undefined) checkTensor('layerNorm', t)
   const centred = sub(x, mean(x, ...axes)) as Tensor<A, 'f32'>
   const variance = mean(mul(centred, centred) as Tensor<A, 'f32'>, ...axes)
   let y = mul(centred, rsqrt(add(variance, epsilon) as Tensor<Exclude<A, O>, 'f32'>)) as Tensor<A, 'f32'>
@@ -59,4 +63,4 @@ export function layerNorm<A extends string, const O extends A>(
 }
 
 /** Gives an expression a name for people: kernels, arrays and `explain` use it. */
-export const label = <A extends string, D extends Dtype>(name: string, x: Tensor<A, D>): Tensor<A, D> => composite(name, [x], x)
+export const label = <A extends string, D extends Dtype>(name: string, x: Tensor<A, D>): Tensor<A, D> => composite(name, [x], checkTensor('label', x) as typeof x)

@@ -29,6 +29,16 @@ export class WeftError extends Error {
   }
 }
 
+/** A value as a complaint names it: JavaScript callers can pass anything. */
+export function nameValue(x: unknown): string {
+  if (typeof x === 'string') return JSON.stringify(x)
+  if (typeof x === 'bigint') return `${x}n`
+  if (typeof x === 'function') return 'a function'
+  if (typeof x !== 'object' || x === null) return String(x)
+  if (Array.isArray(x)) return 'an array'
+  return 'kind' in x ? 'a tensor' : 'op' in x ? 'a scalar' : 'terms' in x ? 'a size' : 'components' in x ? 'a monoid' : 'an object'
+}
+
 /** Bad use of the language: axes, dtypes, sizes. Thrown where the expression is built or where sizes are bound. */
 export const languageError = (code: string, reason: string, fix: string, source: Source | undefined): WeftError =>
   new WeftError(code, reason, { fix, where: source === undefined ? undefined : `${source.file}:${source.line}:${source.column}` })

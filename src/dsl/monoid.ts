@@ -8,8 +8,8 @@
  * axis. Only `ordered: false` says that it is commutative too, which frees devices to go through the axis in strides.
  */
 import { isFloat, type Dtype } from './dtype.js'
-import { languageError } from './errors.js'
-import { applyBinary, applyWhere, literal, printScalar, scalars, variable, type Scalar, type Scalars } from './scalar.js'
+import { languageError, nameValue } from './errors.js'
+import { applyBinary, applyWhere, checkDtype, isScalar, literal, printScalar, scalars, variable, type Scalar, type Scalars } from './scalar.js'
 import { userSource } from './source.js'
 
 export interface Component {
@@ -59,13 +59,17 @@ export function monoid<C extends Readonly<Record<string, Dtype>>>(name: string, 
   if (bad !== undefined) {
     throw languageError('monoid', `${name}: '${bad}' cannot be a component's name`, 'use a letter, then letters and digits', userSource())
   }
+  for (const dtype of [d.takes, ...Object.values(d.components)]) checkDtype(name, dtype)
   const vars = (prefix: string): Values<C> =>
     Object.fromEntries(names.map(n => [n, variable(prefix + n, d.components[n]!)])) as Values<C>
   const lifted = d.lift(variable('x', d.takes), variable('at', 'i32'), scalars)
   const combined = d.combine(vars('a.'), vars('b.'), scalars)
   const as = (n: string, x: Scalar | number | boolean | undefined, what: string): Scalar => {
     const dtype = d.components[n]!
-    const s = typeof x === 'object' ? x : literal(x ?? NaN, dtype)
+    if (!isScalar(x) && typeof x !== 'number' && typeof x !== 'boolean') {
+      throw languageError('monoid', `${name}: ${what} gives ${nameValue(x)} for component '${n}'`, 'give a scalar or a number', userSource())
+    }
+    const s = isScalar(x) ? x : literal(x, dtype)
     if (s.dtype !== dtype) {
       throw languageError('monoid', `${name}: ${what} gives ${s.dtype} for component '${n}' of dtype ${dtype}`, `cast it: $.cast(x, '${dtype}')`, userSource())
     }
@@ -78,9 +82,10 @@ export function monoid<C extends Readonly<Record<string, Dtype>>>(name: string, 
     lift: as(n, lifted[n], 'lift'),
     combine: as(n, combined[n], 'combine'),
   }))
+  const result = d.result(vars(''), variable('count', 'f32'), scalars)
+  if (!isScalar(result)) throw languageError('monoid', `${name}: result gives ${nameValue(result)}`, 'give a scalar', userSource())
   return Object.freeze({
-    name, takes: d.takes, components: Object.freeze(components),
-    result: d.result(vars(''), variable('count', 'f32'), scalars),
+    name, takes: d.takes, components: Object.freeze(components), result,
     ordered: d.ordered ?? false, emptyAllowed: d.emptyAllowed ?? false,
   })
 }

@@ -4,11 +4,11 @@
  * `docs/language.md` says what each computes, to the last bit.
  */
 import { arithmetic, isInteger, type Arithmetic, type Dtype } from './dtype.js'
-import { checkAtLeast, checkAxis, checkDistinct, checkEqual, checkFresh, checkName, fail, unite } from './checks.js'
+import { checkAtLeast, checkAxis, checkDistinct, checkEqual, checkFresh, checkList, checkName, checkOperand, checkOptions, checkTensor, fail, isTensor, taken, unite } from './checks.js'
+import { nameValue } from './errors.js'
 import { axisOf, node, type Expr, type Pool } from './expr.js'
 import { allMonoid, anyMonoid, argmaxMonoid, maxMonoid, meanMonoid, minMonoid, sumMonoid, type Monoid } from './monoid.js'
-
-import { literal, scalars, variable, type Scalar, type Scalars } from './scalar.js'
+import { checkDtype, isScalar, literal, scalars, variable, type Scalar, type Scalars } from './scalar.js'
 import { equalSizes, fixedSize, minus, plus, printSize, size, times, toSize, type Size, type SizeLike } from './size.js'
 import type { AxesOf, AxisSpec, DtypeOf, Tensor } from './tensor.js'
 
@@ -20,10 +20,12 @@ import type { AxesOf, AxisSpec, DtypeOf, Tensor } from './tensor.js'
  */
 export function tensor<const A extends string, D extends Dtype>(name: string, dtype: D, axes: AxisSpec<A>): Tensor<A, D> {
   checkName(name, 'a tensor')
+  checkDtype(`tensor ${name}`, dtype)
+  if (!Array.isArray(axes)) checkOptions(`tensor ${name}`, axes, [], `tensor('${name}', 'f32', ['row', 'column']) or tensor('${name}', 'f32', { row: 4, column: size('n') })`)
+  for (const n of Array.isArray(axes) ? axes as readonly A[] : Object.keys(axes)) checkName(n, 'an axis')
   const list = Array.isArray(axes) ? (axes as readonly A[]).map(n => ({ name: n as string, size: size(n) }))
     : Object.entries(axes as Record<A, SizeLike>).map(([n, s]) => ({ name: n, size: toSize(s as SizeLike) }))
   for (const a of list) {
-    checkName(a.name, 'an axis')
     checkAtLeast('size', a.size, size(0), `tensor ${name}: axis '${a.name}' has size ${printSize(a.size)}`, 'sizes are not negative')
   }
   checkDistinct(`tensor ${name}`, list.map(a => a.name))
@@ -32,6 +34,7 @@ export function tensor<const A extends string, D extends Dtype>(name: string, dt
 
 /** A constant without axes. */
 export const constant = <D extends Dtype = 'f32'>(value: number | boolean, dtype?: D): Tensor<never, D> => {
+  if (typeof value !== 'number' && typeof value !== 'boolean') fail('argument', `constant: ${nameValue(value)} is neither a number nor a boolean`, 'sizes and tensors are operands as they are')
   const s = literal(value, dtype ?? 'f32') as Extract<Scalar, { op: 'const' }>
   return node<'const'>({ kind: 'const', value: s.value, dtype: s.dtype, axes: [] }) as Tensor<never, D>
 }
@@ -52,8 +55,6 @@ type Known<D> = [D] extends [never] ? 'f32' : Arithmetic<D & Dtype>
 /** Two booleans make a bool; everything else follows the tensors among the operands. */
 type Chosen<X, Y> = [X, Y] extends [boolean, boolean] ? 'bool' : Known<OperandDtype<X> | OperandDtype<Y>>
 
-const isTensor = (x: Operand): x is Tensor => typeof x === 'object' && 'kind' in x
-
 /**
  * One scalar expression for all positions: `map({ s: votes, age }, ({ s, age }, $) => $.mul(s, $.exp($.div(age, -64))))`.
  * The function is called once, with symbolic scalars; `$` holds the scalar functions.
@@ -61,9 +62,13 @@ const isTensor = (x: Operand): x is Tensor => typeof x === 'object' && 'kind' in
 export function map<const T extends Readonly<Record<string, Tensor>>>(
   args: T, body: (values: { readonly [N in keyof T]: Scalar }, $: Scalars) => Scalar,
 ): Tensor<{ [N in keyof T]: AxesOf<T[N]> }[keyof T], Dtype> {
+  const example = 'map({ x, y }, (v, $) => $.add(v.x, v.y))'
+  checkOptions('map', args, [], example)
+  if (typeof body !== 'function') fail('argument', `map: ${nameValue(body)} in the place of a function`, `write it as in ${example}`)
   const entries = Object.entries(args)
-  for (const [name] of entries) checkName(name, 'an argument of map')
+  for (const [name, value] of entries) { checkName(name, 'an argument of map'); checkTensor('map', value) }
   const scalar = body(Object.fromEntries(entries.map(([n, e]) => [n, variable(n, e.dtype)])) as { [N in keyof T]: Scalar }, scalars)
+  if (!isScalar(scalar)) fail('argument', `map: the function gives ${nameValue(scalar)}, not a scalar`, `return one of its values, or what a function of $ gives: ${example}`)
   return node<'map'>({
     kind: 'map', dtype: scalar.dtype, axes: unite('map', entries.map(([, e]) => e)),
     args: entries.map(([name, value]) => ({ name, value })), body: scalar,
@@ -71,8 +76,9 @@ export function map<const T extends Readonly<Record<string, Tensor>>>(
 }
 
 function elementwise(op: string, operands: readonly Operand[], body: (...xs: (Scalar | number | boolean | Size)[]) => Scalar): Expr {
+  for (const x of operands) checkOperand(op, x)
   const tensors = [...new Set(operands.filter(isTensor))]
-  const args = tensors.map((value, i) => ({ name: 'abc'[i]!, value: value as Expr }))
+  const args = tensors.map((value, i) => ({ name: 'abc'[i]!, value }))
   const scalar = body(...operands.map(x => (isTensor(x) ? variable('abc'[tensors.indexOf(x)]!, x.dtype) : x)))
   return node<'map'>({ kind: 'map', dtype: scalar.dtype, axes: unite(op, tensors), args, body: scalar })
 }
@@ -149,8 +155,11 @@ export const where = <C extends string, const X extends Operand, const Y extends
   elementwise('where', [condition, x, y], (c, a, b) => scalars.where(c!, a!, b!)) as never
 
 /** To another dtype. To 16 bits: to nearest even. Float to integer: toward zero, saturating, NaN gives 0. */
-export const cast = <A extends string, D extends Dtype>(x: Tensor<A>, dtype: D): Tensor<A, D> =>
-  (x.dtype === dtype ? x : node<'cast'>({ kind: 'cast', arg: x, dtype, axes: x.axes })) as never
+export function cast<A extends string, D extends Dtype>(x: Tensor<A>, dtype: D): Tensor<A, D> {
+  checkTensor('cast', x)
+  checkDtype('cast', dtype)
+  return (x.dtype === dtype ? x : node<'cast'>({ kind: 'cast', arg: x, dtype, axes: x.axes })) as never
+}
 
 // ---------------------------------------------------------------------------------------------- sums and folds
 
@@ -162,6 +171,7 @@ export function contract(x: Expr, y: Expr, ...over: readonly string[]): Expr {
   if (over.length === 0) fail('axis', 'contract: no axis to sum over', "name at least one, or use mul for a product without a sum")
   checkDistinct('contract', over)
   for (const e of [x, y]) {
+    checkTensor('contract', e)
     if (arithmetic(e.dtype) !== 'f32') fail('dtype', `contract: an operand has dtype ${e.dtype}`, "cast it: cast(x, 'f32')")
     for (const n of over) checkAxis('contract', e, n)
   }
@@ -170,6 +180,8 @@ export function contract(x: Expr, y: Expr, ...over: readonly string[]): Expr {
 
 /** Puts the elements along the axes together with a monoid; several axes count as one, the last named fastest. */
 export function reduce<A extends string, const O extends A>(x: Tensor<A>, by: Monoid, ...over: readonly O[]): Tensor<Exclude<A, O>, Dtype> {
+  checkOptions('reduce', by, ['components'], 'reduce(x, monoid(...), \'row\')')
+  checkTensor(by.name, x)
   if (over.length === 0) fail('axis', `${by.name}: no axis to reduce over`, `name at least one of ${x.axes.map(a => `'${a.name}'`).join(', ')}`)
   checkDistinct(by.name, over)
   const arg = arithmetic(x.dtype) === x.dtype ? x : cast(x, arithmetic(x.dtype))
@@ -183,19 +195,19 @@ export function reduce<A extends string, const O extends A>(x: Tensor<A>, by: Mo
 
 /** Σ over the axes; 16-bit floats add up in f32. An empty axis gives 0. */
 export const sum = <A extends string, D extends Dtype, const O extends A>(x: Tensor<A, D>, ...over: readonly O[]): Tensor<Exclude<A, O>, Arithmetic<D>> =>
-  reduce(x, sumMonoid(arithmetic(x.dtype)), ...over) as never
+  reduce(x, sumMonoid(taken('sum', x)), ...over) as never
 /** The largest along the axes; NaN if there is one. */
 export const max = <A extends string, D extends Dtype, const O extends A>(x: Tensor<A, D>, ...over: readonly O[]): Tensor<Exclude<A, O>, Arithmetic<D>> =>
-  reduce(x, maxMonoid(arithmetic(x.dtype)), ...over) as never
+  reduce(x, maxMonoid(taken('max', x)), ...over) as never
 /** The smallest along the axes; NaN if there is one. */
 export const min = <A extends string, D extends Dtype, const O extends A>(x: Tensor<A, D>, ...over: readonly O[]): Tensor<Exclude<A, O>, Arithmetic<D>> =>
-  reduce(x, minMonoid(arithmetic(x.dtype)), ...over) as never
+  reduce(x, minMonoid(taken('min', x)), ...over) as never
 /** The mean along the axes, f32. */
 export const mean = <A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'f32'> =>
   reduce(x, meanMonoid, ...over) as never
 /** The position of the largest element, i32; of equals the lowest; NaN counts as the largest. */
 export const argmax = <A extends string, const O extends A>(x: Tensor<A>, over: O): Tensor<Exclude<A, O>, 'i32'> =>
-  reduce(x, argmaxMonoid(arithmetic(x.dtype)), over) as never
+  reduce(x, argmaxMonoid(taken('argmax', x)), over) as never
 
 /** Whether all elements along the axes are true; true for an empty axis. */
 export const all = <A extends string, const O extends A>(x: Tensor<A, 'bool'>, ...over: readonly O[]): Tensor<Exclude<A, O>, 'bool'> =>
@@ -210,8 +222,9 @@ export interface PoolOptions {
 }
 function pooling(kind: Pool, x: Expr, axis: string, options: PoolOptions, counted: boolean): Expr {
   checkAxis(`pool.${kind}`, x, axis)
+  checkOptions(`pool.${kind}`, options, ['size'], `pool.${kind}(x, '${axis}', { size: 3 })`)
   const { size: n } = options
-  if (!Number.isInteger(n) || n < 1) fail('pool', `pool.${kind}: size ${n}`, 'use a positive odd number')
+  if (!Number.isInteger(n) || n < 1) fail('pool', `pool.${kind}: size ${typeof n === 'number' ? n : nameValue(n)}`, 'use a positive odd number')
   if (n % 2 === 0) fail('pool', `pool.${kind}: size ${n} is even, so a centred window would shift the result by half a position`, `use ${n - 1} or ${n + 1}`)
   if (arithmetic(x.dtype) !== 'f32') fail('dtype', `pool.${kind}: takes floats, not ${x.dtype}`, "cast it: cast(x, 'f32')")
   const arg = cast(x, 'f32')
@@ -224,7 +237,7 @@ export const pool = {
   max: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions): Tensor<A, 'f32'> => pooling('max', x, axis, options, false) as never,
   /** The mean; `countPadding` (default, as PyTorch's count_include_pad) divides by `size` at the ends too. */
   mean: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions & { readonly countPadding?: boolean }): Tensor<A, 'f32'> =>
-    pooling('mean', x, axis, options, options.countPadding ?? true) as never,
+    pooling('mean', x, axis, options, options?.countPadding ?? true) as never,
   /** The sum; padding counts 0. */
   sum: <A extends string, const O extends A>(x: Tensor<A, Float>, axis: O, options: PoolOptions): Tensor<A, 'f32'> => pooling('sum', x, axis, options, false) as never,
 }
@@ -239,12 +252,15 @@ export function topK<A extends string, const O extends A, const S extends string
   x: Tensor<A, Float>, axis: O, options: { readonly k: SizeLike; readonly as: S; readonly order?: 'position' | 'score' },
 ): Tensor<Exclude<A, O> | S, 'i32'> {
   const along = checkAxis('topK', x, axis)
+  checkOptions('topK', options, ['k', 'as'], `topK(x, '${axis}', { k: 32, as: 'kept' })`)
+  const { order = 'position' } = options
+  if (order !== 'position' && order !== 'score') fail('topk', `topK: there is no order ${nameValue(order)}`, "use 'position' or 'score'")
   const k = toSize(options.k), rest = x.axes.filter(a => a.name !== axis)
   if (arithmetic(x.dtype) !== 'f32') fail('dtype', `topK: takes floats, not ${x.dtype}`, "cast it: cast(x, 'f32')")
   checkFresh('topK', { axes: rest }, options.as)
   checkAtLeast('topk', k, size(0), `topK: k is ${printSize(k)}`, 'k is not negative')
   checkAtLeast('topk', along.size, k, `topK: k is ${printSize(k)}, but axis '${axis}' has only ${printSize(along.size)} elements`, 'lower k')
-  return node<'topK'>({ kind: 'topK', dtype: 'i32', arg: cast(x, 'f32'), axis, k, as: options.as, order: options.order ?? 'position', axes: [...rest, { name: options.as, size: k }] }) as never
+  return node<'topK'>({ kind: 'topK', dtype: 'i32', arg: cast(x, 'f32'), axis, k, as: options.as, order, axes: [...rest, { name: options.as, size: k }] }) as never
 }
 
 /** x at the positions that `index` holds (i32 or u32; clamped to the axis). Axes that both have are aligned. */
@@ -252,6 +268,7 @@ export function gather<A extends string, D extends Dtype, const O extends A, I e
   x: Tensor<A, D>, axis: O, index: Tensor<I, 'i32' | 'u32'>,
 ): Tensor<Exclude<A, O> | I, D> {
   const along = checkAxis('gather', x, axis)
+  checkTensor('gather', index)
   if (!isInteger(index.dtype)) fail('dtype', `gather: the index has dtype ${index.dtype}`, "cast it: cast(index, 'i32')")
   if (axisOf(index, axis) !== undefined) fail('duplicate-axis', `gather: the index has the axis '${axis}' that it looks along`, `rename it: rename(index, '${axis}', ...)`)
   if (fixedSize(along.size) === 0) fail('empty', `gather: axis '${axis}' is empty`, 'there is nothing to look up')
@@ -268,6 +285,7 @@ export function slice<A extends string, D extends Dtype, const O extends A, cons
   x: Tensor<A, D>, axis: O, options: { readonly from?: SizeLike; readonly to?: SizeLike; readonly as: S },
 ): Tensor<Exclude<A, O> | S, D> {
   const along = checkAxis('slice', x, axis)
+  checkOptions('slice', options, ['as'], `slice(x, '${axis}', { from: 1, as: '${axis}' })`)
   const from = toSize(options.from ?? 0), to = options.to === undefined ? along.size : toSize(options.to)
   checkFresh('slice', { axes: x.axes.filter(a => a.name !== axis) }, options.as)
   const text = `slice: ${printSize(from)} .. ${printSize(to)} of axis '${axis}' with ${printSize(along.size)} elements`
@@ -279,8 +297,9 @@ export function slice<A extends string, D extends Dtype, const O extends A, cons
 
 /** One after the other along an axis that all parts have; their other axes are aligned and broadcast. */
 export function concat<A extends string, D extends Dtype, const O extends A>(parts: readonly Tensor<A, D>[], axis: O): Tensor<A, D> {
-  const first = parts[0]
-  if (first === undefined) return fail('axis', 'concat: no parts', 'give it at least one')
+  checkList('concat', parts, `concat([x, y], 'row')`)
+  const first = parts[0]!
+  if (parts.length === 0) fail('axis', 'concat: no parts', 'give it at least one')
   for (const p of parts) {
     checkAxis('concat', p, axis)
     if (p.dtype !== first.dtype) fail('dtype', `concat: parts of dtype ${first.dtype} and ${p.dtype}`, `cast one of them: cast(x, '${first.dtype}')`)
@@ -306,6 +325,7 @@ export function split<A extends string, D extends Dtype, const O extends A, cons
   x: Tensor<A, D>, axis: O, into: { readonly [N in S]: SizeLike },
 ): Tensor<Exclude<A, O> | S, D> {
   const along = checkAxis('split', x, axis)
+  checkOptions('split', into, [], `split(x, '${axis}', { outer: 4, inner: 8 })`)
   const parts = Object.entries(into).map(([name, s]) => ({ name, size: toSize(s as SizeLike) }))
   if (parts.length === 0) fail('axis', 'split: into no axes', 'name at least one')
   for (const p of parts) checkFresh('split', { axes: x.axes.filter(a => a.name !== axis) }, p.name)
@@ -318,6 +338,7 @@ export function split<A extends string, D extends Dtype, const O extends A, cons
 
 /** Several axes as one, which stands where the first one stood; the last one named is fastest. */
 export function merge<A extends string, D extends Dtype, const O extends A, const S extends string>(x: Tensor<A, D>, from: readonly O[], as: S): Tensor<Exclude<A, O> | S, D> {
+  checkList('merge', from, `merge(x, ['row', 'column'], 'cell')`)
   if (from.length === 0) fail('axis', 'merge: no axes', 'name at least one')
   checkDistinct('merge', from)
   const parts = from.map(n => checkAxis('merge', x, n))

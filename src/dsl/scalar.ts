@@ -6,9 +6,9 @@
  * rounded to the result's dtype, so + - * / and sqrt are correctly rounded f32 operations. Devices may miss the
  * others by the bound in `docs/language.md`.
  */
-import { arithmetic, isFloat, isInteger, round, type Dtype } from './dtype.js'
-import { languageError } from './errors.js'
-import { printSize, type Size } from './size.js'
+import { arithmetic, dtypes, isFloat, isInteger, round, type Dtype } from './dtype.js'
+import { languageError, nameValue } from './errors.js'
+import { isSize, printSize, type Size } from './size.js'
 import { userSource } from './source.js'
 
 interface Record1 {
@@ -89,17 +89,23 @@ export type Scalar =
 /** An operand: an expression, or a number or size that takes the dtype of what it meets. */
 export type ScalarLike = Scalar | number | boolean | Size
 
-const isSize = (x: ScalarLike): x is Size => typeof x === 'object' && 'terms' in x
+export const isScalar = (x: unknown): x is Scalar => typeof x === 'object' && x !== null && 'op' in x
 const isFree = (x: ScalarLike): x is number | boolean | Size => typeof x !== 'object' || isSize(x)
 
 const complain = (name: string, reason: string, fix: string): never => {
   throw languageError('dtype', `${name}: ${reason}`, fix, userSource())
 }
 
+/** Everything else trusts the type, and tables of dtypes have no entry for others. */
+export function checkDtype(op: string, dtype: unknown): void {
+  if (!dtypes.includes(dtype as Dtype)) complain(op, `there is no dtype ${nameValue(dtype)}`, `use one of ${dtypes.map(d => `'${d}'`).join(', ')}`)
+}
+
 export const variable = (name: string, dtype: Dtype): Scalar => Object.freeze({ op: 'var', name, dtype })
 
 /** A number, boolean or size as a scalar of that dtype. */
 export function literal(x: number | boolean | Size, dtype: Dtype): Scalar {
+  checkDtype('constant', dtype)
   if (typeof x === 'object') {
     if (dtype === 'bool') complain('size', 'a size is not a bool', 'compare it with something')
     return Object.freeze({ op: 'size', size: x, dtype })
@@ -116,6 +122,7 @@ export function literal(x: number | boolean | Size, dtype: Dtype): Scalar {
 
 /** Numbers and sizes take the dtype of the expression beside them; 16-bit floats are widened to f32. */
 function operands(name: string, xs: readonly ScalarLike[]): Scalar[] {
+  for (const x of xs) checkScalar(name, x)
   const typed = xs.filter((x): x is Scalar => !isFree(x))
   const dtype = typed.length > 0 ? arithmetic(typed[0]!.dtype) : typeof xs[0] === 'boolean' ? 'bool' : 'f32'
   for (const x of typed) {
@@ -124,6 +131,11 @@ function operands(name: string, xs: readonly ScalarLike[]): Scalar[] {
     }
   }
   return xs.map(x => (isFree(x) ? literal(x, dtype) : widen(x)))
+}
+function checkScalar(name: string, x: unknown): void {
+  if (isScalar(x) || isSize(x) || typeof x === 'number' || typeof x === 'boolean') return
+  throw languageError('argument', `${name}: ${nameValue(x)} is neither a scalar, a number, a boolean nor a size`,
+    typeof x === 'object' && x !== null && 'kind' in x ? 'name it in the first argument of map, whose function gets it as a scalar' : 'pass a value, what a function of $ gives, or a number', userSource())
 }
 const widen = (x: Scalar): Scalar => (x.dtype === 'f16' || x.dtype === 'bf16' ? castScalar(x, 'f32') : x)
 
@@ -153,6 +165,8 @@ export function applyWhere(condition: ScalarLike, x: ScalarLike, y: ScalarLike):
 
 /** Float to integer: toward zero, saturating, NaN gives 0. To bool: not equal to 0. Else to nearest even. */
 export function castScalar(x: Scalar, dtype: Dtype): Scalar {
+  checkDtype('cast', dtype)
+  if (!isScalar(x)) throw languageError('argument', `cast: ${nameValue(x)} is not a scalar`, 'numbers take the dtype of what they meet', userSource())
   return x.dtype === dtype ? x : Object.freeze({ op: 'cast', a: x, dtype })
 }
 
@@ -226,7 +240,7 @@ function text(s: Scalar, print: (s: Scalar) => string): string {
   switch (s.op) {
     case 'var': return s.name
     case 'const': return s.dtype === 'bool' ? (s.value === 0 ? 'false' : 'true') : printNumber(s.value)
-    case 'size': return `|${printSize(s.size)}|`
+    case 'size': return `size(${printSize(s.size)})`   // not the bare form: a variable may be called like a symbol
     case 'unary': return s.name === 'neg' ? `-${inner(s.a)}` : `${s.name}(${print(s.a)})`
     case 'binary': return infix[s.name] === undefined ? `${s.name}(${print(s.a)}, ${print(s.b)})` : `${inner(s.a)} ${infix[s.name]} ${inner(s.b)}`
     case 'where': return `where(${print(s.condition)}, ${print(s.a)}, ${print(s.b)})`

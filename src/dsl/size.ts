@@ -2,7 +2,7 @@
  * Sizes: affine expressions over symbols with integer coefficients, `key - 32`, `4 group + 1`. A symbol stands for a
  * length that is known when a program runs. Affine forms are canonical, so that equal means provably equal.
  */
-import { languageError } from './errors.js'
+import { languageError, nameValue } from './errors.js'
 import { userSource } from './source.js'
 
 export interface Size {
@@ -11,6 +11,9 @@ export interface Size {
   readonly terms: readonly (readonly [string, number])[]
 }
 export type SizeLike = Size | number
+
+/** Names reach emitted text, so they are plain identifiers. */
+export const isName = (x: unknown): x is string => typeof x === 'string' && /^[A-Za-z][A-Za-z0-9_]{0,62}$/.test(x)
 
 /** Symbol values, each a non-negative integer. */
 export type Sizes = Readonly<Record<string, number>>
@@ -25,14 +28,25 @@ const make = (constant: number, terms: Map<string, number>): Size => Object.free
 
 /** A symbol's size, `size('key')`, or a fixed one, `size(128)`. */
 export function size(of: string | number): Size {
-  if (typeof of === 'string') return make(0, new Map([[of, 1]]))
+  if (typeof of === 'string') {
+    // Canonical text must tell a symbol from a form: not `size('key - 32')`.
+    if (!isName(of)) throw languageError('name', `${nameValue(of)} cannot name a size`, "use a letter, then up to 62 letters, digits and underscores; forms are made with plus, minus and times", userSource())
+    return make(0, new Map([[of, 1]]))
+  }
   if (!Number.isSafeInteger(of)) {
-    throw languageError('size', `a size must be an integer, not ${of}`, 'round it yourself, so that the rounding is visible', userSource())
+    throw languageError('size', `a size must be an integer, not ${nameValue(of)}`, typeof of === 'number' ? 'round it yourself, so that the rounding is visible' : "use a number, or size('key') for a length that is known later", userSource())
   }
   return make(of, new Map())
 }
 
-export const toSize = (s: SizeLike): Size => (typeof s === 'number' ? size(s) : s)
+export const isSize = (x: unknown): x is Size => typeof x === 'object' && x !== null && 'terms' in x
+
+export function toSize(s: SizeLike): Size {
+  if (isSize(s)) return s
+  // A bare string would be taken for a symbol by `size`: an option of the wrong kind must not become one.
+  if (typeof s === 'string') throw languageError('size', `a size must be an integer, not ${nameValue(s)}`, `use size('${s}') for a length that is known later`, userSource())
+  return size(s)
+}
 
 export function plus(a: SizeLike, b: SizeLike, sign = 1): Size {
   const x = toSize(a), y = toSize(b)

@@ -52,18 +52,27 @@ export interface ParsedSpec {
 
 export function parseDeviceSpec(spec: string): ParsedSpec {
   const match = /^(?:cuda(?::(\d{1,3}))?|(emulator))$/.exec(spec)
+  if (spec === 'reference') {
+    throw new WeftError('device-spec', "'reference' is the interpreter: it is no device that can be opened", { fix: "compile(outputs, { device: 'reference' }) runs a program on it" })
+  }
   if (match === null) throw new WeftError('device-spec', `'${spec}' names no device`, { fix: "use 'cuda', 'cuda:1' or 'emulator'" })
   return match[2] === undefined ? { kind: 'cuda', ordinal: Number(match[1] ?? 0) } : { kind: 'emulator', ordinal: 0 }
+}
+
+/** The text of an option or of the environment as a `DeviceSpec`. @throws WeftError `device-spec` */
+export function deviceSpec(text: string): DeviceSpec {
+  const { kind, ordinal } = parseDeviceSpec(text)
+  return kind === 'cuda' ? `cuda:${ordinal}` : 'emulator'
 }
 
 /**
  * Opens a device: the one asked for, else the one `WEFT_DEVICE` names, else the best there is (cuda, then emulator).
  * What was asked for is never silently replaced by another.
  */
-export async function openDevice(spec?: string, options: OpenOptions = {}): Promise<OpenedDevice> {
+export async function openDevice(spec?: DeviceSpec, options: OpenOptions = {}): Promise<OpenedDevice> {
   const system = options.system ?? realSystem()
   const fromEnvironment = system.environment['WEFT_DEVICE'] ?? ''
-  const wanted = spec ?? (fromEnvironment === '' ? undefined : fromEnvironment)
+  const wanted: string | undefined = spec ?? (fromEnvironment === '' ? undefined : fromEnvironment)
   if (wanted !== undefined) {
     const { kind, ordinal } = parseDeviceSpec(wanted)
     return kind === 'cuda' ? openCuda(ordinal, { ...options, system }) : openEmulator({ ...options, system })
@@ -133,8 +142,7 @@ async function openEmulator(options: OpenOptions & { readonly system: SystemView
   const cache = cacheOf(options, options.system)
   const folder = emulatorFolder(cache)
   const compiler = openHostCompiler({ cacheDir: folder })
-  const file = await buildEmulatorLibrary(folder)
-  const library = openLibrary(options.ffi ?? defaultFfi(options.system.environment), "the emulator's library", file, emulatorTable)
+  const library = await emulatorLibrary(folder, options.ffi ?? defaultFfi(options.system.environment))
   const device = new DriverDevice(library, {
     kind: 'emulator', checkLaunches: options.checkLaunches === true, explain: () => lastFailure(library),
   })
@@ -145,6 +153,17 @@ async function openEmulator(options: OpenOptions & { readonly system: SystemView
     warnings: [],
     emulator: controlsOf(library),
     [Symbol.dispose]: () => device[Symbol.dispose](),
+  }
+}
+
+/** A file in the cache that does not load is a miss: it is built again, once. */
+async function emulatorLibrary(folder: string, ffi: Ffi): Promise<Library<typeof emulatorTable>> {
+  const load = (file: string): Library<typeof emulatorTable> => openLibrary(ffi, "the emulator's library", file, emulatorTable)
+  try {
+    return load(await buildEmulatorLibrary(folder))
+  } catch (error) {
+    if (!(error instanceof EnvironmentError) || error.code !== 'library-load') throw error
+    return load(await buildEmulatorLibrary(folder, true))
   }
 }
 
@@ -171,7 +190,7 @@ function lastFailure(library: Library<typeof emulatorTable>): string {
 
 /** One line of `deviceReport`. */
 export interface DeviceEntry {
-  readonly spec: string
+  readonly spec: DeviceSpec
   readonly available: boolean
   /** What it is, or why it cannot be used. */
   readonly detail: string
@@ -194,7 +213,7 @@ export async function deviceReport(options: OpenOptions = {}): Promise<readonly 
   return entries
 }
 
-async function tryDevice(spec: string, options: OpenOptions): Promise<DeviceEntry> {
+async function tryDevice(spec: DeviceSpec, options: OpenOptions): Promise<DeviceEntry> {
   try {
     using opened = await openDevice(spec, options)
     const { device } = opened

@@ -6,7 +6,7 @@ import { release } from 'node:os'
 import { WeftError } from '../dsl/errors.js'
 import { openCache } from './cache.js'
 import type { KernelImage } from './compiler.js'
-import { deviceReport, openDevice, openDriver, type OpenOptions } from './devices.js'
+import { deviceReport, openDevice, openDriver, type DeviceSpec, type OpenOptions } from './devices.js'
 import { findHostCompiler } from './emulator/compile.js'
 import { EnvironmentError, formatBytes } from './errors.js'
 import { openLibrary } from './ffi/bind.js'
@@ -198,7 +198,7 @@ function checkHostCompiler(): DoctorRow {
 }
 
 /** Compiles, loads and runs a kernel, and compares every element. */
-async function runKernel(id: string, spec: string, detail: string, { options }: Context): Promise<DoctorRow> {
+async function runKernel(id: string, spec: DeviceSpec, detail: string, { options }: Context): Promise<DoctorRow> {
   using opened = await openDevice(spec, options)
   const { device, compiler } = opened
   const count = 1000, factor = Math.fround(1.1), offset = Math.fround(-0.3)

@@ -22,9 +22,11 @@ export class DriverCalls {
   device = ''
 
   readonly #explain: (() => string) | undefined
+  readonly #emulated: boolean
 
-  constructor(library: DriverLibrary, explain?: () => string) {
+  constructor(library: DriverLibrary, explain?: () => string, emulated = false) {
     this.library = library
+    this.#emulated = emulated
     this.#explain = explain
   }
 
@@ -51,9 +53,10 @@ export class DriverCalls {
   error(name: string, status: number): CudaError {
     const kernel = this.lastKernel === '' ? '' : `last kernel launched: ${this.lastKernel}`
     const context = [this.device, kernel].filter((part) => part !== '').join('; ')
-    const own = isSticky(status) ? (this.#explain?.() ?? '') : ''
+    // It may end with a quoted line of the kernel, whose semicolon would meet the one of the next sentence.
+    const own = isSticky(status) ? (this.#explain?.() ?? '').replace(/\s*;?\s*$/, '') : ''
     const text = this.describe('cuGetErrorString', status)
-    const error = new CudaError(name, status, this.describe('cuGetErrorName', status), own === '' ? text : `${text}: ${own}`, context)
+    const error = new CudaError(name, status, this.describe('cuGetErrorName', status), own === '' ? text : `${text}: ${own}`, context, 'cuda', this.#emulated)
     if (error.sticky) this.poison ??= error
     return error
   }

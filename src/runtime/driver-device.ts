@@ -73,7 +73,7 @@ export class DriverDevice implements Disposable {
 
   /** Retains the device's primary context, which other users of the driver in this process share. */
   constructor(library: DriverLibrary, { kind, ordinal = 0, checkLaunches = false, explain }: DriverDeviceOptions) {
-    const calls = new DriverCalls(library, explain)
+    const calls = new DriverCalls(library, explain, kind === 'emulator')
     const number = new Int32Array(1)
     this.kind = kind
     this.ordinal = ordinal

@@ -23,10 +23,10 @@ export class CudaError extends WeftError {
   readonly call: string
   readonly sticky: boolean
 
-  constructor(call: string, number: number, errorName: string, text: string, context = '', code = 'cuda') {
+  constructor(call: string, number: number, errorName: string, text: string, context = '', code = 'cuda', emulated = false) {
     const sticky = isSticky(number)
-    const why = sticky ? '; the device cannot be used any more in this process' : ''
-    super(code, `${call} failed${context === '' ? '' : ` (${context})`}: ${errorName} (${number}), ${text}${why}`, { fix: advice[number] })
+    const why = !sticky ? '' : emulated ? '; this device cannot be used any more' : '; the device cannot be used any more in this process'
+    super(code, `${call} failed${context === '' ? '' : ` (${context})`}: ${errorName} (${number}), ${text}${why}`, { fix: sticky && emulated ? emulatedAdvice : advice[number] })
     this.name = 'CudaError'
     this.call = call
     this.number = number
@@ -118,6 +118,9 @@ const advice: { readonly [number: number]: string } = {
   803: 'a `cuda/compat` folder comes before the driver of the host: remove it from LD_LIBRARY_PATH',
   804: 'forward compatibility is for data-centre GPUs only: update the driver',
 }
+
+/** The emulator has named the place already, and its faults end with the device. */
+const emulatedAdvice = 'look at the access that the message names, and at the shapes of what was passed; a newly opened device works'
 
 /** The advice for a driver error number, if there is any. */
 export const adviceFor = (number: number): string | undefined => advice[number]

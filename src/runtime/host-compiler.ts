@@ -1,7 +1,7 @@
 /** The emulator's compiler behind the same interface as NVRTC: emitted text to a library for the host. */
-import { mkdirSync } from 'node:fs'
+import { lstatSync, mkdirSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { KernelCache } from './cache.js'
 import type { Compiler } from './compiler.js'
 import { compileHost, findHostCompiler, hostFingerprint, type HostOptions } from './emulator/compile.js'
@@ -28,6 +28,25 @@ export function openHostCompiler(options: HostOptions = {}): Compiler {
 export function emulatorFolder(cache: KernelCache): string {
   if (cache.state().mode === 'on') return join(cache.folder, 'emulator')
   const folder = join(tmpdir(), `weft-emulator-${process.getuid?.() ?? 0}`)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  return folder
+  mkdirSync(dirname(folder), { recursive: true })
+  try {
+    mkdirSync(folder, { mode: 0o700 })
+  } catch {
+    // It is there already, and perhaps somebody else's: that is looked at next.
+  }
+  if (isPrivate(folder)) return folder
+  // A library runs with all rights of this process, and anyone may have made a folder of that name.
+  return (privateFolder ??= mkdtempSync(join(tmpdir(), 'weft-emulator-')))
+}
+
+let privateFolder: string | undefined
+
+/** A folder and no link, of this user, which nobody else may enter. */
+function isPrivate(folder: string): boolean {
+  try {
+    const stat = lstatSync(folder)
+    return stat.isDirectory() && (process.getuid === undefined || stat.uid === process.getuid()) && (stat.mode & 0o777) === 0o700
+  } catch {
+    return false
+  }
 }

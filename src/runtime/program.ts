@@ -5,36 +5,33 @@
  *     using program = await compile({ keys, values }, { device: 'emulator' })
  *     const { keys, values } = await program.run({ q, k, v })
  */
-import { bindSizes, inputsOf, checkSizes } from '../dsl/bind.js'
-import { newArray, type TypedArray } from '../dsl/dtype.js'
+import { bindSizes, inputsOf, checkSizes, type Shape } from '../dsl/bind.js'
+import { newArray } from '../dsl/dtype.js'
 import { WeftError } from '../dsl/errors.js'
 import type { Expr } from '../dsl/expr.js'
 import type { DtypeOf } from '../dsl/tensor.js'
-import { evaluateSize, type Sizes } from '../dsl/size.js'
+import type { Sizes } from '../dsl/size.js'
 import { sourceText } from '../codegen/emit/cuda.js'
 import { emit, lower, type LoweredKernel, type EmittedKernel, type Schedules } from '../codegen/pipeline.js'
 import { plan, type Plan } from '../codegen/plan.js'
 import type { Memory } from '../codegen/kernel.js'
-import { openDevice, type OpenedDevice, type OpenOptions } from './devices.js'
-import { DeviceBuffer, type Kernel, type KernelArgument, type KernelResources, type Module, type Stream } from './driver-device.js'
+import { openDevice, type DeviceSpec, type OpenedDevice, type OpenOptions } from './devices.js'
+import type { DeviceBuffer, Kernel, KernelArgument, KernelResources, Module, Stream } from './driver-device.js'
+import { EnvironmentError } from './errors.js'
 import { elementCount, inOrder, type HostTensor } from './host-tensor.js'
+import { checkInputs, checkOutputs, onDevice, type DeviceTensor, type Input } from './inputs.js'
 import { blocksOf, bytesOf, launchNumbers, shapeOf, type LaunchNumbers } from './launch-plan.js'
 import { interpret } from './reference.js'
 import './lifetime.js'
 
-/** Data on a device: row-major over named axes. */
-export interface DeviceTensor {
-  readonly dtype: Expr['dtype']
-  readonly axes: readonly string[]
-  readonly shape: readonly number[]
-  readonly buffer: DeviceBuffer
-}
-/** A typed array alone is enough where `sizes` tells every length. */
-export type Input = HostTensor | DeviceTensor | TypedArray
+export type { DeviceTensor, Input } from './inputs.js'
 
 export interface CompileOptions extends OpenOptions {
-  /** 'cuda', 'cuda:1', 'emulator', 'reference', or an open device (which stays open). Default: the best there is. */
-  readonly device?: string | OpenedDevice
+  /**
+   * 'cuda', 'cuda:1', 'emulator', 'reference', or an open device (which stays open). Default: what WEFT_DEVICE names,
+   * else the best there is: cuda, the emulator, the reference interpreter.
+   */
+  readonly device?: DeviceSpec | 'reference' | OpenedDevice
   /** By kernel name. */
   readonly schedules?: Schedules
 }
@@ -93,10 +90,19 @@ export async function compile<O extends Outputs>(outputs: O, options: CompileOpt
 }
 
 async function compileFor(outputs: Outputs, options: CompileOptions): Promise<Program> {
-  const wanted = options.device ?? process.env['WEFT_DEVICE']
-  if (wanted === 'reference') return referenceProgram(outputs)
-  const own = typeof wanted !== 'object'
-  return deviceProgram(outputs, own ? await openDevice(wanted === '' ? undefined : wanted, options) : wanted, own, options.schedules ?? {})
+  const { device } = options
+  if (typeof device === 'object') return deviceProgram(outputs, device, false, options.schedules ?? {})
+  const named = (options.system?.environment ?? process.env)['WEFT_DEVICE'] ?? ''
+  if (device === 'reference' || (device === undefined && named === 'reference')) return referenceProgram(outputs)
+  let opened: OpenedDevice
+  try {
+    opened = await openDevice(device, options)
+  } catch (error) {
+    // Only where none was asked for: what was asked for is never replaced.
+    if (device === undefined && named === '' && error instanceof EnvironmentError && error.code === 'no-device') return referenceProgram(outputs)
+    throw error
+  }
+  return deviceProgram(outputs, opened, true, options.schedules ?? {})
 }
 
 function referenceProgram(outputs: Readonly<Record<string, Expr>>): Program {
@@ -104,12 +110,13 @@ function referenceProgram(outputs: Readonly<Record<string, Expr>>): Program {
     outputs, device: undefined,
     prepare: () => Promise.reject(noKernels()),
     launch: () => { throw noKernels() },
-    run: (inputs, options = {}) => {
-      const host = Object.fromEntries(Object.entries(inputs).map(([name, x]) => {
-        if ('buffer' in x && x.buffer instanceof DeviceBuffer) throw new WeftError('input', `the input '${name}' lies on a device`, { fix: 'pass a typed array to the reference device' })
-        return [name, withShape(outputs, name, x as HostTensor | TypedArray, options.sizes ?? {}) as HostTensor]
+    run: async (inputs, options = {}) => {
+      checkOutputs(outputs, options.outputs)
+      const host = Object.fromEntries(Object.entries(checkInputs(outputs, inputs, options.sizes ?? {})).map(([name, t]) => {
+        if (onDevice(t)) throw new WeftError('input', `the input '${name}' lies on a device`, { fix: 'pass a typed array to the reference device' })
+        return [name, t]
       }))
-      return Promise.resolve(interpret(outputs, host, options.sizes === undefined ? {} : { sizes: options.sizes }))
+      return interpret(outputs, host, options.sizes === undefined ? {} : { sizes: options.sizes })
     },
     [Symbol.dispose]: () => {},
   }
@@ -152,15 +159,9 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
     return work
   }
   const bind = (given: Readonly<Record<string, Input>>, options: RunOptions): { sizes: Sizes; tensors: Record<string, HostTensor | DeviceTensor> } => {
-    const extra = Object.keys(given).find(n => !inputs.has(n))
-    if (extra !== undefined) throw new WeftError('input', `the program has no input '${extra}'`, { fix: `its inputs are ${[...inputs.keys()].join(', ')}` })
-    const tensors = Object.fromEntries(Object.entries(given).map(([name, x]) => [name, withShape(outputs, name, x, options.sizes ?? {})]))
-    const shapes = Object.fromEntries(Object.entries(tensors).map(([name, t]) => [name, Object.fromEntries(t.axes.map((a, i) => [a, t.shape[i]!]))]))
-    for (const [name, t] of Object.entries(tensors)) {
-      const declared = inputs.get(name)!.dtype
-      if (t.dtype !== declared) throw new WeftError('dtype', `the input '${name}' is ${t.dtype}, declared as ${declared}`, { fix: `convert it, or declare tensor('${name}', '${t.dtype}', ...)` })
-    }
-    return { sizes: bindSizes(outputs, shapes, options.sizes), tensors }
+    checkOutputs(outputs, options.outputs)
+    const tensors = checkInputs(outputs, given, options.sizes ?? {})
+    return { sizes: bindSizes(outputs, shapesOf(tensors), options.sizes), tensors }
   }
 
   const launch = (given: Readonly<Record<string, Input>>, options: RunOptions = {}): Launch => {
@@ -174,7 +175,7 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
     try {
       const buffers = new Map<string, DeviceBuffer>()
       for (const [name, t] of Object.entries(tensors)) {
-        if ('buffer' in t) { buffers.set(name, aligned(name, t.buffer)); continue }
+        if (onDevice(t)) { buffers.set(name, aligned(name, t.buffer)); continue }
         const ordered = inOrder(t, inputs.get(name)!.axes.map(a => a.name))
         const buffer = keep(device.alloc(Math.max(16, ordered.data.byteLength), name))
         device.upload(buffer, ordered.data, stream)
@@ -228,6 +229,8 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
   }
 }
 
+const shapesOf = (tensors: Readonly<Record<string, HostTensor | DeviceTensor>>): Record<string, Shape> =>
+  Object.fromEntries(Object.entries(tensors).map(([name, t]) => [name, Object.fromEntries(t.axes.map((a, i) => [a, t.shape[i]!]))]))
 const sizesKey = (sizes: Sizes): string => JSON.stringify(Object.entries(sizes).sort(([a], [b]) => (a < b ? -1 : 1)))
 
 /** Kernels as texts. NVRTC compiles them side by side; a C++ compiler starts slowly, so it gets two texts at most. */
@@ -251,14 +254,4 @@ function aligned(name: string, b: DeviceBuffer): DeviceBuffer {
 function fitting(m: Memory, b: DeviceBuffer, bytes: number): DeviceBuffer {
   if (b.bytes < bytes) throw new WeftError('shape', `the output '${m.name}' needs ${bytes} bytes, its buffer has ${b.bytes}`, { fix: 'allocate a larger one' })
   return aligned(m.name, b)
-}
-
-/** A bare typed array takes the declared axes, if all their sizes are given. */
-function withShape(outputs: Readonly<Record<string, Expr>>, name: string, x: Input, sizes: Sizes): HostTensor | DeviceTensor {
-  if ('axes' in x) return x
-  const declared = inputsOf(outputs).get(name)
-  if (declared === undefined) throw new WeftError('input', `the program has no input '${name}'`, { fix: `its inputs are ${[...inputsOf(outputs).keys()].join(', ')}` })
-  const shape = declared.axes.map(a => evaluateSize(a.size, sizes))
-  if (elementCount(shape) !== x.length) throw new WeftError('shape', `the input '${name}' has ${x.length} elements, ${shape.join(' × ')} are declared`, { fix: 'pass { dtype, axes, shape, data }, or other sizes' })
-  return { dtype: declared.dtype, axes: declared.axes.map(a => a.name), shape, data: x }
 }

@@ -32,13 +32,13 @@ const variant = (name: string, summary: string, difference: string, changes: Par
 
 const list: readonly Preset[] = [
   variant('snapkv', 'SnapKV with one choice of rows per KV head (window 32, capacity 1024, max pooling 7)',
-    "votes are averaged over the query heads of a KV head before pooling, so the kept rows stay at KV heads: group times less memory than snapkv-official, and another choice (in a simulation a group's set shared 35–45 % with each query head's own)",
+    "votes are averaged over the query heads of a KV head before pooling, so the kept rows stay at KV heads: group times less memory than snapkv-official, and another choice of rows",
     {}),
   variant('snapkv-official', 'SnapKV as its authors published it: each query head chooses its own rows',
     'no averaging over a group, so keys and values are stored once per query head: group times the memory of snapkv. Add rounding=reference for the official 16-bit roundings, order=score for its order of rows',
     { group: 'none' }),
   variant('snapkv-kvpress', 'SnapKV as NVIDIA kvpress defines it (window 64, ratio 0.5, average pooling 5)',
-    'the budget is a part of the prompt instead of a number of rows, votes are means over the window instead of sums (the same choice), pooling is an average (shares 67–77 % of the rows with max 7 in a simulation); rows per KV head',
+    'the budget is a part of the prompt instead of a number of rows, votes are means over the window instead of sums (the same choice), pooling is an average over 5 positions instead of the maximum of 7 (another choice); rows per KV head',
     { window: 64, ratio: 0.5, pool: 'avg', poolSize: 5, vote: 'mean' }),
 ]
 

@@ -25,7 +25,7 @@ interface RunDocument {
   readonly heads: number
   readonly bypass: boolean
   readonly kernels: readonly string[]
-  readonly check?: { readonly ok: boolean; readonly skipped?: string; readonly mismatchCount: number; readonly scores: { readonly count: number } }
+  readonly check?: { readonly ok: boolean; readonly skipped?: string; readonly mismatchCount: number; readonly scores?: { readonly count: number } }
   readonly output: { readonly file: string; readonly tensors: Readonly<Record<string, { readonly shape: readonly number[] }>> } | null
 }
 
@@ -45,8 +45,18 @@ describe('run', () => {
     test.skipIf(!emulator)('emulator, checked', async () => {
       const o = await weft([...args(), '--device', 'emulator', '--check'])
       expect(o).toMatchObject({ code: 0, stderr: '' })
+      const plain = json<RunDocument>(o)
+      expect(plain).toMatchObject({ kept, heads, bypass: false, check: { ok: true, mismatchCount: 0 } })
+      expect(plain.check!.scores).toBeUndefined()
+      // What is checked is what runs without --check.
+      const unchecked = await weft([...args(), '--device', 'emulator'])
+      expect(json<RunDocument>(unchecked).kernels).toEqual(plain.kernels)
+    })
+    test.skipIf(!emulator)('emulator, scores checked too', async () => {
+      const o = await weft([...args(), '--device', 'emulator', '--check', '--with-scores'])
+      expect(o).toMatchObject({ code: 0, stderr: '' })
       const window = policy === 'snapkv-kvpress' ? 64 : 32
-      expect(json<RunDocument>(o)).toMatchObject({ kept, heads, bypass: false, check: { ok: true, mismatchCount: 0, scores: { count: heads * (200 - window) } } })
+      expect(json<RunDocument>(o)).toMatchObject({ kept, heads, check: { ok: true, mismatchCount: 0, scores: { count: heads * (200 - window) } } })
     })
   })
 
@@ -178,6 +188,13 @@ describe('explain', () => {
     }
     expect(Math.max(...kernels.map(k => k['sharedBytes'] as number))).toBeGreaterThan(1000)
   })
+  test.skipIf(!nvrtc)('--stage resources refuses what NVRTC would silently replace', async () => {
+    for (const arch of ['sm_99', 'sm_80a', 'sm_90f']) {
+      const o = await weft(['explain', 'snapkv', ...sizes, '--stage', 'resources', '--arch', arch])
+      expect(o).toMatchObject({ code: 2, stdout: '' })
+      expect(o.stderr).toMatch(new RegExp(`^weft: NVRTC \\d+\\.\\d+ does not compile for ${arch}\n  fix: use one of sm_\\d+, .*sm_90, `))
+    }
+  })
 })
 
 test('policies', async () => {
@@ -199,6 +216,7 @@ describe.skipIf(!emulator)('demo', () => {
     readonly kernels: readonly { readonly name: string; readonly fused: readonly string[] }[]
     readonly heads: readonly { readonly positions: readonly number[]; readonly needleKept: readonly boolean[] }[]
     readonly reference: { readonly ok: boolean }
+    readonly nvrtc: { readonly compiled: boolean; readonly arch?: string; readonly kernels?: readonly { readonly name: string; readonly registers: number; readonly spillStores: number }[] }
     readonly official: { readonly ok: boolean; readonly scores: { readonly count: number } }
   }
   test('in a pipe: plain lines', async () => {
@@ -218,10 +236,17 @@ describe.skipIf(!emulator)('demo', () => {
     expect(d.kernels.length).toBeLessThanOrEqual(4)
     expect(d.heads.map(h => h.positions.length)).toEqual([512, 512, 512])
     expect(d.heads[0]!.needleKept.every(Boolean)).toBe(true)
+    expect(d.nvrtc.compiled).toBe(nvrtc)
+    if (nvrtc) {
+      expect(d.nvrtc.arch).toBe('sm_90a')
+      expect(d.nvrtc.kernels!.map(k => k.name)).toEqual(d.kernels.map(k => k.name))
+      for (const k of d.nvrtc.kernels!) expect(k.registers).toBeGreaterThan(0)
+    }
   })
-  test('on the reference interpreter', async () => {
-    const o = await weft(['demo', '--device', 'reference'])
+  test('on the reference interpreter, without NVRTC', async () => {
+    const o = await weft(['demo', '--device', 'reference'], { environment: { WEFT_NVRTC: '0' } })
     expect(o).toMatchObject({ code: 0, stderr: '' })
+    expect(o.stdout).toContain('not compiled by NVRTC here: npm run setup:nvrtc')
     expect(o.stdout).toContain('as the published code computes it? yes')
     expect(existsSync(join(folder, 'never.safetensors'))).toBe(false)
   })

@@ -76,6 +76,7 @@ describe('exit code 2: wrong usage', () => {
     ['no sizes', ['explain', 'snapkv'], 'weft: the sizes are missing\n  fix: give one of them: --input FILE, or --sizes key=16384,kvHead=8,group=4,dim=128\n'],
     ['a misspelt size', ['explain', 'snapkv', '--sizes', 'keys=9'], "weft: --sizes has 'keys', which is no axis of the inputs\n  fix: did you mean 'key'? the axes are key, kvHead, group, dim, query\n"],
     ['a size that is none', ['explain', 'snapkv', '--sizes', 'key=-4'], "weft: key in --sizes is '-4'\n  fix: use a whole number, at least 1\n"],
+    ['nothing to drop', ['explain', 'snapkv', '--sizes', 'key=512,kvHead=1,group=1,dim=64'], 'weft: snapkv keeps all 512 rows of this prompt, so there is no kernel to explain\n  fix: raise key above 1024, or set a smaller capacity: --set capacity=256\n'],
     ['no architecture', ['explain', 'snapkv', '--sizes', 'key=9000,kvHead=1,group=1,dim=32', '--stage', 'resources', '--arch', 'hopper'], "weft: 'hopper' names no GPU architecture\n  fix: write it like sm_90 or sm_90a\n"],
   ]
   test.each(cases)('%s', async (_, args, text) => {
@@ -162,6 +163,11 @@ describe('exit code 3: this machine lacks something', () => {
     const o = await weft(['run', 'snapkv', '--input', input, '--set', 'capacity=64', '--json'], { environment: { CXX: '/nowhere/g++' } })
     expect(o.code).toBe(0)
     expect(json<{ device: { kind: string; found: string[] } }>(o).device).toMatchObject({ kind: 'reference', found: ['plain loops, no kernels', expect.stringMatching(/^no cuda: /) as string, expect.stringMatching(/^no emulator: No C\+\+ compiler/) as string, '`weft doctor` says more'] })
+  })
+  test('the text says so too', async () => {
+    const o = await weft(['run', 'snapkv', '--input', input, '--set', 'capacity=64'], { environment: { CXX: '/nowhere/g++' } })
+    expect(o.stdout).toContain('device   reference interpreter (plain loops, no kernels)\n         no cuda: ')
+    expect(o.stdout).toContain('\n         no emulator: No C++ compiler')
   })
   test('doctor says so', async () => {
     const o = await weft(['doctor', '--json'], { environment: { CXX: '/nowhere/g++', WEFT_NVRTC: '0' } })

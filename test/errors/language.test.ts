@@ -1,8 +1,8 @@
 /** Every complaint of the language: what happened, where in the user's file, what to do about it. */
 import { describe, expect, test } from 'vitest'
 import {
-  add, all, and, argmax, cast, concat, constant, contract, div, eq, exp, gather, iota, layerNorm, logSumExp, map, max, mean, merge, minus, mod, monoid, mul, not, plus, pool, reduce,
-  rename, size, slice, softmax, split, sum, tensor, times, topK, where, WeftError, type Expr,
+  add, all, and, argmax, cast, concat, constant, contract, div, eq, exp, gather, iota, label, layerNorm, logSumExp, map, max, mean, merge, minus, mod, monoid, mul, not, plus, pool, reduce,
+  printGraph, rename, size, slice, softmax, split, sum, tensor, times, topK, where, WeftError, type Expr,
 } from '../../src/dsl/index.js'
 import { hostTensor, type HostTensor } from '../../src/runtime/host-tensor.js'
 import { interpret, type InterpretOptions } from '../../src/runtime/reference.js'
@@ -484,4 +484,345 @@ describe('when sizes are bound', () => {
         fix: only sum, all, any and monoids that say emptyAllowed have a result for no elements"
     `)
   })
+})
+
+describe('calls without types', () => {
+  const each = (...calls: (() => unknown)[]): string => calls.map(complaint).join('\n')
+  test('dtypes that there are not', () => {
+    expect(each(
+      () => tensor('x', any('f64'), ['a']),
+      () => tensor('x', any(undefined), ['a']),
+      () => cast(x, any('f64')),
+      () => constant(1, any('f64')),
+      () => map({ x }, (v, $) => $.cast(v.x, any('float'))),
+      () => monoid('m', { takes: any('f64'), components: { t: 'f32' }, identity: { t: 0 }, lift: v => ({ t: v }), combine: a => a, result: c => c.t }),
+    )).toMatchInlineSnapshot(`
+      "[dtype] tensor x: there is no dtype "f64"
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'
+      [dtype] tensor x: there is no dtype undefined
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'
+      [dtype] cast: there is no dtype "f64"
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'
+      [dtype] constant: there is no dtype "f64"
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'
+      [dtype] cast: there is no dtype "float"
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'
+      [dtype] m: there is no dtype "f64"
+        at here
+        fix: use one of 'f32', 'f16', 'bf16', 'i32', 'u32', 'bool'"
+    `)
+  })
+  test('tensors that are none', () => {
+    expect(each(
+      () => sum(any('x'), any('a')),
+      () => max(any(undefined), any('a')),
+      () => mean(any([1, 2]), any('a')),
+      () => reduce(any(1), any(monoid('m', { takes: 'f32', components: { t: 'f32' }, identity: { t: 0 }, lift: v => ({ t: v }), combine: a => a, result: c => c.t })), any('a')),
+      () => cast(any(1), 'f32'),
+      () => contract(x, any('y'), any('a')),
+      () => contract(any(undefined), x, any('a')),
+      () => gather(any('x'), any('a'), i),
+      () => gather(x, 'a', any(undefined)),
+      () => concat([x, any('y')], 'a'),
+      () => concat([any(undefined)], any('a')),
+      () => concat(any(x), any('a')),
+      () => slice(any(size('a')), any('a'), { as: 'a' }),
+      () => topK(any(null), any('a'), { k: 1, as: 'k' }),
+      () => pool.max(any('x'), any('a'), { size: 3 }),
+      () => rename(any('x'), any('a'), 'b'),
+      () => split(any('x'), any('a'), { b: 1 }),
+      () => merge(any('x'), [any('a')], 'b'),
+      () => softmax(any('x'), any('a')),
+      () => layerNorm(x, 'a', { weight: any(2) }),
+      () => label(any(x), any('name')),
+      () => map({ x: any(3) }, v => v.x),
+    )).toMatchInlineSnapshot(`
+      "[argument] sum: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] max: undefined is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] mean: an array is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] m: 1 is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] cast: 1 is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] contract: "y" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] contract: undefined is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] gather: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] gather: undefined is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] concat: "y" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] concat: undefined is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] concat: a tensor in the place of an array
+        at here
+        fix: write it as in concat([x, y], 'row')
+      [argument] slice: a size is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] topK: null is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] pool.max: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] rename: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] split: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] merge: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] softmax: "x" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] layerNorm: 2 is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] label: "name" is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives
+      [argument] map: 3 is not a tensor
+        at here
+        fix: pass what tensor, constant, iota or another operation gives"
+    `)
+  })
+  test('operands', () => {
+    expect(each(
+      () => add(x, any(undefined)),
+      () => add(any('x'), 1),
+      () => mul(x, any([1, 2])),
+      () => exp(any(null)),
+      () => add(x, any(1n)),
+      () => where(flags, x, any({})),
+      () => constant(any('1')),
+      () => constant(any(size('a'))),
+      () => map({ x }, v => any(add(any(v.x), 1))),
+      () => map({ x }, (v, $) => $.add(v.x, any(x))),
+      () => map({ x }, (_, $) => $.exp(any(undefined))),
+    )).toMatchInlineSnapshot(`
+      "[argument] add: undefined is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] add: "x" is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] mul: an array is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] exp: null is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] add: 1n is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] where: an object is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: pass what tensor, constant, iota or another operation gives, or a number
+      [argument] constant: "1" is neither a number nor a boolean
+        at here
+        fix: sizes and tensors are operands as they are
+      [argument] constant: a size is neither a number nor a boolean
+        at here
+        fix: sizes and tensors are operands as they are
+      [argument] add: a scalar is neither a tensor, a number, a boolean nor a size
+        at here
+        fix: within map use $.add
+      [argument] add: a tensor is neither a scalar, a number, a boolean nor a size
+        at here
+        fix: name it in the first argument of map, whose function gets it as a scalar
+      [argument] exp: undefined is neither a scalar, a number, a boolean nor a size
+        at here
+        fix: pass a value, what a function of $ gives, or a number"
+    `)
+  })
+  test('map', () => {
+    expect(each(
+      () => map(any(x), v => v),
+      () => map(any(undefined), () => any(1)),
+      () => map({ x }, any(undefined)),
+      () => map({ x }, () => any(1)),
+      () => map({ x }, () => any(undefined)),
+      () => map({ x }, () => any(x)),
+    )).toMatchInlineSnapshot(`
+      "[argument] map: a tensor in the place of a record
+        at here
+        fix: write it as in map({ x, y }, (v, $) => $.add(v.x, v.y))
+      [argument] map: undefined in the place of a record
+        at here
+        fix: write it as in map({ x, y }, (v, $) => $.add(v.x, v.y))
+      [argument] map: undefined in the place of a function
+        at here
+        fix: write it as in map({ x, y }, (v, $) => $.add(v.x, v.y))
+      [argument] map: the function gives 1, not a scalar
+        at here
+        fix: return one of its values, or what a function of $ gives: map({ x, y }, (v, $) => $.add(v.x, v.y))
+      [argument] map: the function gives undefined, not a scalar
+        at here
+        fix: return one of its values, or what a function of $ gives: map({ x, y }, (v, $) => $.add(v.x, v.y))
+      [argument] map: the function gives a tensor, not a scalar
+        at here
+        fix: return one of its values, or what a function of $ gives: map({ x, y }, (v, $) => $.add(v.x, v.y))"
+    `)
+    expect(map({}, (_, $) => $.add(1, 2)).axes).toEqual([])
+  })
+  test('options', () => {
+    expect(each(
+      () => topK(x, 'a', any(undefined)),
+      () => topK(x, 'a', any({ k: 1 })),
+      () => topK(x, 'a', any({ as: 'k' })),
+      () => topK(x, 'a', { k: 1, as: 'k', order: any('size') }),
+      () => topK(x, 'a', { k: any('k'), as: 'k' }),
+      () => slice(x, 'a', any(undefined)),
+      () => slice(x, 'a', any({ from: 1 })),
+      () => slice(x, 'a', { from: any({}), as: 'a' }),
+      () => pool.max(x, 'a', any(undefined)),
+      () => pool.mean(x, 'a', any(undefined)),
+      () => pool.sum(x, 'a', any({})),
+      () => pool.sum(x, 'a', { size: any('3') }),
+      () => split(x, 'a', any(undefined)),
+      () => merge(x, any('a'), 'c'),
+      () => layerNorm(x, 'a', any(null)),
+      () => layerNorm(x, any(undefined)),
+    )).toMatchInlineSnapshot(`
+      "[argument] topK: undefined in the place of a record
+        at here
+        fix: write it as in topK(x, 'a', { k: 32, as: 'kept' })
+      [argument] topK: 'as' is missing
+        at here
+        fix: write it as in topK(x, 'a', { k: 32, as: 'kept' })
+      [argument] topK: 'k' is missing
+        at here
+        fix: write it as in topK(x, 'a', { k: 32, as: 'kept' })
+      [topk] topK: there is no order "size"
+        at here
+        fix: use 'position' or 'score'
+      [size] a size must be an integer, not "k"
+        at here
+        fix: use size('k') for a length that is known later
+      [argument] slice: undefined in the place of a record
+        at here
+        fix: write it as in slice(x, 'a', { from: 1, as: 'a' })
+      [argument] slice: 'as' is missing
+        at here
+        fix: write it as in slice(x, 'a', { from: 1, as: 'a' })
+      [size] a size must be an integer, not an object
+        at here
+        fix: use a number, or size('key') for a length that is known later
+      [argument] pool.max: undefined in the place of a record
+        at here
+        fix: write it as in pool.max(x, 'a', { size: 3 })
+      [argument] pool.mean: undefined in the place of a record
+        at here
+        fix: write it as in pool.mean(x, 'a', { size: 3 })
+      [argument] pool.sum: 'size' is missing
+        at here
+        fix: write it as in pool.sum(x, 'a', { size: 3 })
+      [pool] pool.sum: size "3"
+        at here
+        fix: use a positive odd number
+      [argument] split: undefined in the place of a record
+        at here
+        fix: write it as in split(x, 'a', { outer: 4, inner: 8 })
+      [argument] merge: "a" in the place of an array
+        at here
+        fix: write it as in merge(x, ['row', 'column'], 'cell')
+      [argument] layerNorm: null in the place of a record
+        at here
+        fix: write it as in layerNorm(x, 'a', { epsilon: 1e-5, weight })
+      [argument] layerNorm: undefined in the place of an array
+        at here
+        fix: write it as in layerNorm(x, ['row', 'column'])"
+    `)
+  })
+  test('names, axes and monoids', () => {
+    expect(each(
+      () => tensor(any(undefined), 'f32', ['a']),
+      () => tensor('y', 'f32', any(undefined)),
+      () => tensor('y', 'f32', any('ab')),
+      () => tensor('y', 'f32', { a: any('n') }),
+      () => size('key - 32'),
+      () => size(any(undefined)),
+      () => rename(x, 'a', any(undefined)),
+      () => sum(x, any(['a'])),
+      () => argmax(x, any(undefined)),
+      () => reduce(x, any('sum'), 'a'),
+      () => reduce(x, any({}), 'a'),
+      () => monoid('m', { takes: 'f32', components: { t: 'f32' }, identity: any({}), lift: v => ({ t: v }), combine: a => a, result: c => c.t }),
+      () => monoid('m', { takes: 'f32', components: { t: 'f32' }, identity: { t: 0 }, lift: v => ({ t: v }), combine: a => a, result: () => any(1) }),
+    )).toMatchInlineSnapshot(`
+      "[name] undefined cannot name a tensor
+        at here
+        fix: use a letter, then up to 62 letters, digits and underscores
+      [argument] tensor y: undefined in the place of a record
+        at here
+        fix: write it as in tensor('y', 'f32', ['row', 'column']) or tensor('y', 'f32', { row: 4, column: size('n') })
+      [argument] tensor y: "ab" in the place of a record
+        at here
+        fix: write it as in tensor('y', 'f32', ['row', 'column']) or tensor('y', 'f32', { row: 4, column: size('n') })
+      [size] a size must be an integer, not "n"
+        at here
+        fix: use size('n') for a length that is known later
+      [name] "key - 32" cannot name a size
+        at here
+        fix: use a letter, then up to 62 letters, digits and underscores; forms are made with plus, minus and times
+      [size] a size must be an integer, not undefined
+        at here
+        fix: use a number, or size('key') for a length that is known later
+      [name] undefined cannot name an axis
+        at here
+        fix: use a letter, then up to 62 letters, digits and underscores
+      [argument] sum: an array in the place of an axis's name
+        at here
+        fix: its axes are 'a', 'b'
+      [argument] argmax: undefined in the place of an axis's name
+        at here
+        fix: its axes are 'a', 'b'
+      [argument] reduce: "sum" in the place of a record
+        at here
+        fix: write it as in reduce(x, monoid(...), 'row')
+      [argument] reduce: 'components' is missing
+        at here
+        fix: write it as in reduce(x, monoid(...), 'row')
+      [monoid] m: identity gives undefined for component 't'
+        at here
+        fix: give a scalar or a number
+      [monoid] m: result gives 1
+        at here
+        fix: give a scalar"
+    `)
+  })
+})
+
+test('a variable that is called like a symbol is not a size', () => {
+  const text = printGraph({ e: map({ a: x }, (v, $) => $.sub(v.a, $.div(minus(size('a'), 1), v.a))) })
+  expect(text).toMatchInlineSnapshot(`
+    "%0 tensor "x" : f32[a, b]
+    %1 map a => a - (size(a - 1) / a) %0 : f32[a, b]
+    e = %1
+    "
+  `)
 })

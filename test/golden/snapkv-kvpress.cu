@@ -66,7 +66,7 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
       }
     }
     // a * 0.0883883461356163   snapkv.ts:33
-    // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
+    // where((key - size(key - 64)) <= row, logit, -Infinity)   snapkv.ts:34
     // expSum.max over key   snapkv.ts:36
     #pragma unroll
     for (i32 groupI = 0; groupI < 2; ++groupI) {
@@ -203,7 +203,7 @@ computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softm
         }
       }
       // a * 0.0883883461356163   snapkv.ts:33
-      // where((key - |key - 64|) <= row, logit, -Infinity)   snapkv.ts:34
+      // where((key - size(key - 64)) <= row, logit, -Infinity)   snapkv.ts:34
       // a - b; exp(a); a / b   snapkv.ts:36
       // slice key[0 .. key - 64) as past   snapkv.ts:39
       // mean over window   snapkv.ts:40
@@ -366,17 +366,17 @@ gatherKeys(Global<const bf16> k, Global<const i32> kept, Global<const bf16> v, G
   const i32 item = tile * 256 + itemLane;
   const i32 kept2 = item / 128;
   const i32 dim = item % 128;
-  // a + |key - 64|; concat along kept   snapkv.ts:56
+  // a + size(key - 64); concat along kept   snapkv.ts:56
   // gather along key   snapkv.ts:57
   if (item < (selectedSize + 64) * 128) {
     keys[(i64(kvHead) * (selectedSize + 64) + kept2) * 128 + dim] = k[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64)), keySize - 1))) * 128 + dim];
   }
-  // a + |key - 64|; concat along kept   snapkv.ts:56
+  // a + size(key - 64); concat along kept   snapkv.ts:56
   // gather along key   snapkv.ts:57
   if (item < (selectedSize + 64) * 128) {
     values[(i64(kvHead) * (selectedSize + 64) + kept2) * 128 + dim] = v[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64)), keySize - 1))) * 128 + dim];
   }
-  // a + |key - 64|; concat along kept   snapkv.ts:56
+  // a + size(key - 64); concat along kept   snapkv.ts:56
   if (item < (selectedSize + 64) * 128 && dim == 0) {
     positions[i64(kvHead) * (selectedSize + 64) + kept2] = kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64));
   }

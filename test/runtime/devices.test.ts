@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { WeftError } from '../../src/dsl/errors.js'
 import { openCache } from '../../src/runtime/cache.js'
-import { deviceReport, openDevice, parseDeviceSpec, type OpenOptions } from '../../src/runtime/devices.js'
+import { deviceReport, openDevice, parseDeviceSpec, type DeviceSpec, type OpenOptions } from '../../src/runtime/devices.js'
 import { findHostCompiler } from '../../src/runtime/emulator/compile.js'
 import { EnvironmentError } from '../../src/runtime/errors.js'
 import type { Ffi } from '../../src/runtime/ffi/bind.js'
@@ -101,7 +101,7 @@ describe('opening', () => {
     expect(opened.device.kind).toBe('cuda')
   })
 
-  it.each<[string, Machine, string, RegExp]>([
+  it.each<[string, Machine, DeviceSpec, RegExp]>([
     ['no driver', { libcuda: false }, 'cuda', /libcuda was not found, so no GPU can be used/],
     ['no device of that number', {}, 'cuda:1', /there is no device cuda:1: the driver shows 1 device/],
     ['no device at all', { devices: 0 }, 'cuda', /does not start: .*CUDA_ERROR_NO_DEVICE/],

@@ -145,14 +145,15 @@ function sourceDigest(extension: string): string {
 
 /**
  * Compiles the library that stands in for libcuda, unless the cache has it.
+ * @param again builds it even so, and puts it in the place of one that does not load
  * @returns its path, for koffi.load or dlopen
  */
-export async function buildEmulatorLibrary(cacheDir: string): Promise<string> {
+export async function buildEmulatorLibrary(cacheDir: string, again = false): Promise<string> {
   const compiler = neededCompiler()
   const flags = ['-std=c++17', '-O1', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
   const name = `libweft-emulator-${digest([compiler.path, compiler.version, ...flags, sourceDigest('.h'), sourceDigest('.cpp')])}.so`
   const path = join(cacheDir, name)
-  const underWay = librariesUnderWay.get(path) ?? buildLibrary(compiler, flags, path).finally(() => librariesUnderWay.delete(path))
+  const underWay = librariesUnderWay.get(path) ?? buildLibrary(compiler, flags, path, again).finally(() => librariesUnderWay.delete(path))
   librariesUnderWay.set(path, underWay)
   await underWay
   return path
@@ -160,8 +161,8 @@ export async function buildEmulatorLibrary(cacheDir: string): Promise<string> {
 
 const librariesUnderWay = new Map<string, Promise<void>>()
 
-async function buildLibrary(compiler: HostCompiler, flags: readonly string[], path: string): Promise<void> {
-  if (await exists(path)) return
+async function buildLibrary(compiler: HostCompiler, flags: readonly string[], path: string, again: boolean): Promise<void> {
+  if (!again && await exists(path)) return
   await mkdir(dirname(path), { recursive: true })
   const text = libraryParts.map((part) => `#include "${part}.cpp"\n`).join('')   // one unit: the standard headers are read once
   await madeUnderAnotherName(path, async (temporary) => {
