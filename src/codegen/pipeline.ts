@@ -1,7 +1,6 @@
 /**
  * From a plan to text, in stages that are values: `plan`, `lower`, `emit`. The passes are the list below.
  */
-import type { Sizes } from '../dsl/size.js'
 import { check } from './check.js'
 import { placeBarriers } from './barriers.js'
 import { emit, type EmittedKernel } from './emit/cuda.js'
@@ -99,8 +98,3 @@ const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<S
 const partsInPoint = (): never => { throw new Error('a point kernel stores no parts') }
 
 export { emit, type EmittedKernel }
-
-/** Number of blocks of a kernel for given sizes. */
-export const gridBlocks = (k: Kernel, sizes: Sizes, evaluate: (i: Kernel['grid'][number]['blocks'], s: Sizes) => number): number =>
-  k.grid.reduce((n, g) => n * evaluate(g.blocks, sizes), 1)
-

@@ -4,8 +4,7 @@
  */
 import { shortSource } from '../../dsl/source.js'
 import { preludeText, type IntrinsicName } from '../intrinsics.js'
-import { registers, sharedElements, type Dim, type Kernel, type Memory, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
-import { byteSize } from '../../dsl/dtype.js'
+import { registers, sharedElements, type Dim, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
 import { dimsOf, flatten, layoutShared, mentions } from '../facts.js'
 import { combineLines, foldLines, indexText, laneName, memoryType, nameRepeated, registerType, sharedOffset, symbolName, valueText, type Scope } from './expression.js'
 import { dedupe } from './dedupe.js'
@@ -295,6 +294,3 @@ function stage(s: Extract<Statement, { kind: 'stage' }>, c: Context): void {
     else w.line(`${target.name}[${at}] = ${text};`)
   })
 }
-
-/** Bytes of an element of an array in memory. */
-export const memoryBytes = (m: Memory): number => byteSize[m.dtype]

@@ -13,7 +13,7 @@ import { atomKey } from '../prove.js'
 import * as v from '../values.js'
 import { nodeComments } from './common.js'
 import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, type Lowering } from './scopes.js'
-import { combineDims, isComputed, padded, resultTile, stageOperand, startFold } from './tiles.js'
+import { combineDims, isComputed, padded, resultTile, stageOperand, startFold, type Operand } from './tiles.js'
 import { countValue, insideFacts, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
 
 function context(l: Lowering, env: Environment, e: Expr): ValueContext {
@@ -127,22 +127,16 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
   // An operand that is computed has the length that its threads make of it.
   const length = computed === undefined ? e.over.reduce((n, name) => n * fixedSize(axisOf(e.left, name)!.size)!, 1) : padded(computed)
   const name = computed?.name ?? e.over.join('')
-  const multiply = (start: Index): void => {
-    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start, extent: Math.min(length, l.depth) }))
-    l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
-  }
-  if (length <= l.depth || computed !== undefined) {
-    // Staged before the tile is declared: outside of the loop where that can be.
-    const operands = [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start: ix.zero, extent: length }))
-    comment(l, e)
-    l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
-    l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
-    return target
-  }
+  const stage = (start: Index, extent: number): Operand[] => [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start, extent }))
+  const multiply = ([left, right]: readonly Operand[]): void =>
+    l.append({ kind: 'contract', target, left: left!.tile, right: right!.tile, over: left!.over, extent: left!.extent, path: 'scalar' })
+  // Staged before the tile is declared where it is staged once: outside of the loop where that can be.
+  const whole = length <= l.depth || computed !== undefined ? stage(ix.zero, length) : undefined
   comment(l, e)
   l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
+  if (whole !== undefined) { multiply(whole); return target }
   const start = l.fresh(`${e.over.join('')}Start`)
-  inLoop(l, start, ix.zero, ix.constant(length), l.depth, () => multiply(ix.scalar(start, length - 1)))
+  inLoop(l, start, ix.zero, ix.constant(length), l.depth, () => multiply(stage(ix.scalar(start, length - 1), l.depth)))
   return target
 }
 
