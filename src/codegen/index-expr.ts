@@ -3,7 +3,7 @@
  * where they are provably true and 64 bits are used only where 32 cannot be proven to do.
  */
 import { fixedSize, printSize, type Size, type Sizes } from '../dsl/size.js'
-import type { Dim, Index, Value } from './kernel.js'
+import { padded, type Dim, type Index, type Value } from './kernel.js'
 
 export type { Index } from './kernel.js'
 
@@ -16,7 +16,7 @@ export const scalar = (name: string, max: number, below?: string): Index =>
   ({ op: 'scalar', name, min: 0, max, ...(below === undefined ? {} : { below }) })
 export const symbol = (name: string): Index => ({ op: 'symbol', name, min: 0, max: longest })
 // A dimension that its threads do not divide has coordinates beyond its extent.
-export const dimIndex = (dim: Dim): Index => ({ op: 'dim', dim, min: 0, max: Math.ceil(dim.extent / dim.threads) * dim.threads - 1 })
+export const dimIndex = (dim: Dim): Index => ({ op: 'dim', dim, min: 0, max: padded(dim) - 1 })
 export const valueIndex = (value: Value, max: number, below?: string): Index =>
   ({ op: 'value', value, min: 0, max, ...(below === undefined ? {} : { below }) })
 
