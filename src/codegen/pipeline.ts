@@ -14,17 +14,18 @@ import { insideFacts, valueAt, type Environment } from './lower/value.js'
 import type { Group, Plan } from './plan.js'
 import { defaultPoint, invalid, streamCandidates, type Schedule } from './schedule.js'
 import { defaultSelect } from './schedule-select.js'
+import { portable, type Target } from './target.js'
 import { WeftError } from '../dsl/errors.js'
 
 /** Schedules by kernel name; what is not named gets its default. */
 export type Schedules = Readonly<Record<string, Schedule>>
 
-type Pass = (k: Kernel) => Kernel
+type Pass = (k: Kernel, target: Target) => Kernel
 /** What happens to a kernel between lowering and emission. */
 export const passes: readonly { readonly name: string; readonly run: Pass }[] = [
   { name: 'barriers', run: k => ({ ...k, body: placeBarriers(k.body) }) },
-  { name: 'check', run: k => {
-    const faults = check(k)
+  { name: 'check', run: (k, target) => {
+    const faults = check(k, { sharedLimit: target.sharedPerBlock })
     if (faults.length > 0) throw new WeftError('internal', `the compiler made a faulty kernel: ${faults.join('; ')}`, { fix: 'please report the program' })
     return k
   } },
@@ -37,8 +38,8 @@ export interface LoweredKernel {
   readonly kernel: Kernel
 }
 
-/** Every group of a plan as a kernel, in the order they run. */
-export function lower(plan: Plan, schedules: Schedules = {}): LoweredKernel[] {
+/** Every group of a plan as a kernel for the target, in the order they run. */
+export function lower(plan: Plan, schedules: Schedules = {}, target: Target = portable): LoweredKernel[] {
   // A schedule for a kernel that the plan does not have would silently do nothing.
   const strange = Object.keys(schedules).find(name => !plan.groups.some(g => g.name === name))
   if (strange !== undefined) throw new WeftError('schedule', `the program has no kernel '${strange}'`, { fix: `its kernels are ${plan.groups.map(g => g.name).join(', ')}` })
@@ -46,33 +47,32 @@ export function lower(plan: Plan, schedules: Schedules = {}): LoweredKernel[] {
     const wanted = schedules[group.name]
     if (wanted !== undefined) {
       if (wanted.rule !== group.rule) throw new WeftError('schedule', `kernel ${group.name} is of the rule ${group.rule}, its schedule of ${wanted.rule}`, { fix: 'use a schedule that `explain --stage schedule` prints' })
-      const reason = invalid(wanted)
+      const reason = invalid(wanted, target)
       if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values' })
-      return { group, schedule: wanted, kernel: lowerGroup(group, wanted) }
+      return { group, schedule: wanted, kernel: lowerGroup(group, wanted, target) }
     }
-    return lowerDefault(group)
+    return lowerDefault(group, target)
   })
 }
 
-/** 99 KB: what a block may have on every GPU since sm_80 but for 1 KB that the system keeps. */
-const portableShared = 99 * 1024
-
-function lowerDefault(group: Group): LoweredKernel {
-  if (group.rule === 'point') return { group, schedule: defaultPoint, kernel: lowerGroup(group, defaultPoint) }
-  if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect) }
+function lowerDefault(group: Group, target: Target): LoweredKernel {
+  if (group.rule === 'point') return { group, schedule: defaultPoint, kernel: lowerGroup(group, defaultPoint, target) }
+  if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect, target) }
+  // More would leave one block to a multiprocessor, even where there is more.
+  const most = Math.min(target.sharedPerBlock, portable.sharedPerBlock)
   // The largest tile whose operands fit.
   for (const schedule of streamCandidates) {
     const kernel = lowerRule(group, schedule)
-    if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel: runPasses(kernel) }
+    if (layoutShared(kernel).bytes <= most) return { group, schedule, kernel: runPasses(kernel, target) }
   }
   // No tile fits: every thread computes its elements by itself.
-  if (group.roots.every(r => r.stored.form === 'array')) return { group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint)) }
-  throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${portableShared} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
+  if (group.roots.every(r => r.stored.form === 'array')) return { group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint), target) }
+  throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${most} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
 }
 
 const lowerRule = (group: Group, schedule: Schedule): Kernel => rules[group.rule](group, schedule as never)
-const runPasses = (kernel: Kernel): Kernel => passes.reduce((k, pass) => pass.run(k), kernel)
-const lowerGroup = (group: Group, schedule: Schedule): Kernel => runPasses(lowerRule(group, schedule))
+const runPasses = (kernel: Kernel, target: Target): Kernel => passes.reduce((k, pass) => pass.run(k, target), kernel)
+const lowerGroup = (group: Group, schedule: Schedule, target: Target): Kernel => runPasses(lowerRule(group, schedule), target)
 
 const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => Kernel } = {
   point: (group, schedule) => lowerPoint({

@@ -3,6 +3,7 @@
  * which sums are accumulated, never anything else.
  */
 import { defaultSelect, invalidSelect, selectSpace, type SelectSchedule } from './schedule-select.js'
+import { portable, type Target } from './target.js'
 
 export interface PointSchedule {
   readonly rule: 'point'
@@ -52,13 +53,13 @@ export const space = {
 
 const defaults: { readonly [R in RuleName]: Schedule } = { point: defaultPoint, stream: defaultStream, select: defaultSelect }
 
-/** Why a schedule cannot be used, or nothing. What it accepts compiles and runs. */
-export function invalid(s: Schedule): string | undefined {
+/** Why a schedule cannot be used on the target, or nothing. What it accepts compiles and runs. */
+export function invalid(s: Schedule, target: Target = portable): string | undefined {
   // Schedules come from files, too: what is not understood must not be passed over.
   if (!Object.hasOwn(defaults, s.rule)) return `there is no rule ${String(s.rule)}: the rules are ${Object.keys(defaults).join(', ')}`
   const fields = Object.keys(defaults[s.rule]), strange = Object.keys(s).find(f => !fields.includes(f))
   if (strange !== undefined) return `there is no field '${strange}': the fields of the rule ${s.rule} are ${fields.join(', ')}`
-  if (s.rule === 'select') return invalidSelect(s)
+  if (s.rule === 'select') return invalidSelect(s, target)
   const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
   if (!powerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
   if (s.rule === 'point') return powerOfTwo(s.items) && s.items <= 16 ? undefined : `items is ${s.items}: a power of two up to 16 is needed`

@@ -15,6 +15,7 @@ import { sourceText } from '../codegen/emit/cuda.js'
 import { emit, lower, type LoweredKernel, type EmittedKernel, type Schedules } from '../codegen/pipeline.js'
 import { plan, type Plan } from '../codegen/plan.js'
 import type { Memory } from '../codegen/kernel.js'
+import { targetOn } from './device-target.js'
 import { openDevice, type DeviceSpec, type OpenedDevice, type OpenOptions } from './devices.js'
 import type { DeviceBuffer, Kernel, KernelArgument, KernelResources, Module, Stream } from './driver-device.js'
 import { EnvironmentError } from './errors.js'
@@ -129,7 +130,7 @@ interface Loaded extends Prepared {
 }
 
 function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDevice, own: boolean, schedules: Schedules): Program {
-  const { device, compiler } = opened
+  const { device, compiler } = opened, target = targetOn(device)
   const bySizes = new Map<string, Promise<Loaded>>(), byText = new Map<string, Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>>>()
   const ready = new Map<string, Loaded>()
   const inputs = inputsOf(outputs)
@@ -146,7 +147,7 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
     const known = bySizes.get(key)
     if (known !== undefined) return known
     const work = (async () => {
-      const planned = plan(outputs, { sizes }), kernels = lower(planned, schedules), emitted = kernels.map(k => emit(k.kernel))
+      const planned = plan(outputs, { sizes }), kernels = lower(planned, schedules, target), emitted = kernels.map(k => emit(k.kernel))
       const text = emitted.map(k => k.text).join()
       let loaded = byText.get(text)
       if (loaded === undefined) byText.set(text, (loaded = load(emitted)))
