@@ -112,6 +112,13 @@ export function evaluate(i: Index, sizes: Sizes): number {
   }
 }
 
+/** The index with others in place of its leaves; data that it holds stays as it is. */
+export function substitute(i: Index, by: (leaf: Index) => Index): Index {
+  if (!('a' in i)) return by(i)
+  const a = substitute(i.a, by), b = substitute(i.b, by)
+  return { add, mul, div, mod, min, max }[i.op](a, b)
+}
+
 export const indexChildren = (i: Index): readonly Index[] => ('a' in i ? [i.a, i.b] : [])
 
 /** The row-major offset of a position; extents may hold symbols. */

@@ -142,14 +142,17 @@ export type Statement =
   | { readonly kind: 'merge'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly values: readonly Value[] }
   /** Puts the components of the threads along a dimension of one warp together; all of them then hold the result. */
   | { readonly kind: 'combine'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly over: Dim }
-  /** All threads fill a shared tile; `at` are the variables of its axes in `value`. `vector` neighbours go at once. */
-  | { readonly kind: 'stage'; readonly target: SharedTile; readonly at: readonly Extract<Index, { op: 'scalar' }>[]; readonly value: Value; readonly vector: number }
+  /** All threads fill a shared tile; `at` are the variables of its axes in `value`. `vector` neighbours go at once. A ring's
+   * copies fill the stage `slot` and are asynchronous: 16 bytes of an array each, or zeros. */
+  | { readonly kind: 'stage'; readonly target: SharedTile; readonly at: readonly Extract<Index, { op: 'scalar' }>[]; readonly value: Value; readonly vector: number; readonly slot?: string }
   /** Every element of a register tile goes to its place in a shared tile. */
   | { readonly kind: 'spill'; readonly target: SharedTile; readonly dims: readonly Dim[]; readonly at: readonly Index[]; readonly value: Value }
   /** target += left × right, summed over the axis `over` of both, by each thread's own products. */
   | { readonly kind: 'contract'; readonly target: RegisterTile; readonly left: SharedTile; readonly right: SharedTile; readonly over: string; readonly extent: number }
   /** target += a × b by tensor cores: `a` along the target's dimension `m` (8 lanes), `b` along `n` (pairs in 4 lanes). */
   | { readonly kind: 'mma'; readonly target: RegisterTile; readonly a: SharedPart; readonly b: SharedPart | RegisterTile; readonly m: Dim; readonly n: Dim; readonly over: string; readonly extent: number }
+  /** Fills a paired tile: `at` is the position along its last dimension; `vector` 2 loads a pair at once. */
+  | { readonly kind: 'pairs'; readonly target: RegisterTile; readonly at: Extract<Index, { op: 'scalar' }>; readonly value: Value; readonly vector: number }
   /** Every element goes to memory where the condition holds. Threads that hold copies write once. `vector` at once. */
   | { readonly kind: 'store'; readonly memory: Memory; readonly dims: readonly Dim[]; readonly at: Index; readonly value: Value; readonly condition: Value; readonly vector: number }
   /** Finds and stores the positions of the best elements. `cache` has the keys of a row that fits, `sorted` what is put in order. */
@@ -161,11 +164,14 @@ export type Statement =
   /** `landed`: before the barrier, the thread's asynchronous copies have landed but for so many tiles. */
   | { readonly kind: 'barrier'; readonly landed?: number }
 
-/** A tile that an mma reads, from the row `from` of its axis along m or n on. */
+/** An operand of mma in shared memory: a tile or one of its stages, from element `from` of the dimension that a loop divides. */
 export interface SharedPart {
   readonly space: 'part'
   readonly tile: SharedTile
+  readonly slot?: string
+  /** Added to the position along the axis called `fromAxis`. */
   readonly from: Index
+  readonly fromAxis: string
 }
 
 /** What a loop copies ahead: each turn uses slot `slot` of the tiles; the copies of turns to come are under way. */
@@ -187,8 +193,8 @@ export interface Kernel {
   /** What it computes, for the head of the text. */
   readonly summary: readonly string[]
   readonly threads: number
-  /** Blocks that a multiprocessor should hold at once: a bound on registers. */
-  readonly residency: number
+  /** Blocks that a multiprocessor should hold at once, a bound on registers. Default 1. */
+  readonly residency?: number
   /** Blocks, fastest first: blockIdx.x runs over their product. */
   readonly grid: readonly GridAxis[]
   readonly inputs: readonly Memory[]
