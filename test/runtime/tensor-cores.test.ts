@@ -198,7 +198,7 @@ describe.skipIf(typeof here === 'string')('on CUDA', () => {
     copyAsyncWait: ['copyAsyncWait<2>();', 'cp.async.wait_group 2'],
   }
   test.each(Object.entries(alone))('%s compiles alone for sm_80 and sm_90a, without spills', async (name, [body, ptx]) => {
-    const record = ({ ...tensorCores, ...copies } as Record<string, { readonly cuda?: string }>)[name]!
+    const record = ({ ...tensorCores, ...copies } as Record<string, { readonly cuda?: string; readonly text?: string }>)[name]!
     expect((record.cuda ?? record.text)!.replace(/%\d/g, '2')).toContain(ptx.replace(/%\d/g, '2'))
     const text = `${preludeText([name as keyof typeof alone], 'cuda')}extern "C" __global__ void alone(Global<const u32> from, Global<u32> to) { ${body} }`
     for (const arch of ['sm_80', 'sm_90a']) {
