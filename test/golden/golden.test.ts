@@ -34,6 +34,7 @@ test('a prompt of another length has the same kernels', () => {
   for (const name of ['snapkv', 'snapkv-official', 'snapkv-kvpress']) {
     const text = (length: number): string => kernelsOf(preset(name, length)).map(k => k.text).join('\n')
     expect(text(1100)).toBe(text(16384))
-    expect(text(65536)).toBe(text(16384))
+    // Rows that selection evaluates several times are pooled beforehand.
+    expect(text(65536)).toBe(text(120000))
   }
 })
