@@ -243,7 +243,14 @@ export class DriverDevice implements Disposable {
     const parameters = this.#parameters.fill(kernel.name, args)
     this.#calls.lastKernel = kernel.name
     this.#calls.run('cuLaunchKernel', handle, x, y, z, block, 1, 1, shared, stream.handle, parameters, null)
-    if (this.#checkLaunches) this.#calls.run('cuStreamSynchronize', stream.handle)
+    if (this.#checkLaunches && !this.#isRecorded(stream)) this.#calls.run('cuStreamSynchronize', stream.handle)
+  }
+
+  /** What is recorded does not run, so it cannot be waited for. */
+  #isRecorded(stream: Stream): boolean {
+    const state = new Int32Array(1)
+    this.#calls.run('cuStreamIsCapturing', stream.handle, state)
+    return state[0] !== 0
   }
 
   #checkShape(kernel: Kernel, x: number, y: number, z: number, block: number, shared: number): void {
