@@ -28,12 +28,14 @@ export interface Job {
   readonly inputs: Readonly<Record<string, HostTensor>>
   readonly sizes?: Sizes
   /** A schedule for a kernel, or nothing for the default. */
-  readonly schedule?: (group: Group) => Schedule | undefined
+  readonly schedule?: (group: Group, plan: Plan) => Schedule | undefined
   /** Changes kernels between lowering and emission, or their text after it: how mutants are made. */
   readonly edit?: (kernel: LoweredKernel) => LoweredKernel
   readonly editText?: (text: string, kernel: EmittedKernel) => string
-  /** Fewer blocks make plans that do not split folds; see PlanOptions. */
+  /** Fewer blocks make plans that do not split folds. */
   readonly blocks?: number
+  /** The symbols that the text has as numbers: their names. Default: those that `plan` chooses. */
+  readonly specialise?: readonly string[]
 }
 
 export interface Outcome {
@@ -89,9 +91,9 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }) })
+    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.specialise === undefined ? {} : { specialise: pickSizes(sizes, job.specialise) }) })
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
-    const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
+    const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g, planned); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
     const emitted = kernels.map(k => emit(k.kernel)).map(k => (job.editText === undefined ? k : { ...k, text: job.editText(k.text, k) }))
     return { job, sizes, plan: planned, kernels, emitted }
@@ -198,6 +200,7 @@ export class Session implements AsyncDisposable {
   }
 }
 
+const pickSizes = (sizes: Sizes, names: readonly string[]): Sizes => Object.fromEntries(Object.entries(sizes).filter(([n]) => names.includes(n)))
 const messageOf = (error: unknown): string => (error instanceof Error ? `${error.message}${'code' in error ? '' : `\n${error.stack ?? ''}`}` : String(error))
 
 /** Whether two tensors are the same to the last bit. */
