@@ -112,7 +112,7 @@ function sizesOf(b: Builder, axes: readonly AxisRecipe[]): Size[] {
 }
 
 /** Steps that make kernels interesting come up more often than those that are many. */
-const frequent = ['contract', 'matrixProduct', 'matrixProduct', 'attend', 'sum', 'max', 'pool', 'topK', 'gather', 'slice', 'softmax', 'concat', 'body']
+const frequent = ['contract', 'matrixProduct', 'matrixProduct', 'attend', 'sum', 'max', 'pool', 'topK', 'topK', 'gather', 'gather', 'slice', 'softmax', 'concat', 'body', 'compare', 'merge', 'split']
 
 function build(recipe: Recipe, flavour: Flavour, vocabulary: Readonly<Record<string, Step>>, elements: number): Program {
   const exact = flavour === 'exact' || flavour === 'exactSpecial', finite = flavour === 'exact' || flavour === 'float'
@@ -131,7 +131,9 @@ function build(recipe: Recipe, flavour: Flavour, vocabulary: Readonly<Record<str
   for (const numbers of recipe.choices) {
     let used = 1
     const choose: Choose = n => numbers[used < numbers.length ? used++ : 1 + used++ % (numbers.length - 1)]! % n
-    const next = vocabulary[names[numbers[0]! % names.length]!]!(b, choose)
+    // A step that finds nothing to work on gives way to its neighbour.
+    let next: Entry | undefined
+    for (let i = 0; i < 3 && next === undefined; i++) next = vocabulary[names[(numbers[0]! + i * 7) % names.length]!]!(b, choose)
     if (next === undefined || b.count(next.e.axes) > elements || b.entries.some(t => t.e === next.e)) continue
     // An exact program keeps to numbers that f32 holds; an inexact one to errors that show a bug.
     if (isInteger(next) || isBool(next) || (exact ? next.error === 0 && next.most <= 2 ** 24 : next.error <= 1e-2 && next.most < 1e6)) b.entries.push(next)
