@@ -61,7 +61,7 @@ const list: readonly Command[] = [
       dtype: { value: 'DTYPE', meaning: 'bf16 (default), f16 or f32, with --sizes' },
       set,
       stage: { value: 'STAGE', meaning: 'graph, plan (default), schedule, kernel, cuda or resources' },
-      arch: { value: 'ARCH', meaning: 'architecture for --stage resources: sm_90a (default sm_90)', repeatable: true },
+      arch: { value: 'ARCH', meaning: 'architecture that kernels are for: sm_80 (default sm_90)', repeatable: true },
       schedule,
       'with-scores': { meaning: 'with the scores as an output, which costs a kernel' },
       json,

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { traffic, type Traffic } from '../codegen/traffic.js'
 import { plan, type Plan } from '../codegen/plan.js'
 import { lower } from '../codegen/pipeline.js'
+import { targetOf } from '../codegen/target.js'
 import { launchNumbers } from '../runtime/launch-plan.js'
 import { readSafetensors } from '../runtime/safetensors.js'
 import { packageRoot } from '../runtime/system.js'
@@ -90,7 +91,7 @@ export async function run(given: Arguments): Promise<number> {
   const judge = device.kind === 'reference' ? undefined : await reference
 
   const planned = executed.prepared?.plan ?? own
-  const numbers = executed.prepared?.numbers ?? launchNumbers(lower(planned), program.sizes, 132)
+  const numbers = executed.prepared?.numbers ?? launchNumbers(lower(planned), program.sizes, targetOf('sm_90').multiprocessors)
   const demo: Demo = {
     metadata, prompt, policy, device, executed, plan: planned, traffic: traffic(planned, numbers), nvrtc: await nvrtc,
     needle: needleOf(metadata, executed.results),

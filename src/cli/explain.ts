@@ -6,9 +6,10 @@ import { shortSource } from '../dsl/source.js'
 import { sourceText } from '../codegen/emit/cuda.js'
 import { memoriesOf, memoryText, printPlan } from '../codegen/explain.js'
 import { describe } from '../codegen/lower/common.js'
-import { emit, lower, type LoweredKernel } from '../codegen/pipeline.js'
+import { emit, lower, type LoweredKernel, type Schedules } from '../codegen/pipeline.js'
 import { plan, type Plan } from '../codegen/plan.js'
 import { printKernel } from '../codegen/print-kernel.js'
+import { targetOf, type Target } from '../codegen/target.js'
 import { traffic } from '../codegen/traffic.js'
 import { formatBytes } from '../runtime/errors.js'
 import { launchNumbers } from '../runtime/launch-plan.js'
@@ -21,13 +22,15 @@ import { checkScheduleNames, readPrompt, readSchedules } from './files.js'
 import { fused } from './fused.js'
 import { clearProgress, progress, say, table } from './output.js'
 
-/** A GPU's multiprocessors decide how many parts an axis is cut into; those of an H100, since none need be here. */
-const multiprocessors = 132
+/** What kernels are for unless --arch says otherwise: an H100, since none need be here. */
+const defaultArch = 'sm_90'
 
 interface Subject {
   readonly program: PolicyProgram
   readonly plan: Plan
   readonly kernels: readonly LoweredKernel[]
+  readonly schedules: Schedules
+  readonly target: Target
   readonly shape: PromptShape
 }
 interface Stage {
@@ -68,7 +71,9 @@ export async function run(given: Arguments): Promise<number> {
     const near = nearest(name, Object.keys(stages))
     throw usageError(`there is no stage '${name}'`, `${near === undefined ? '' : `did you mean '${near}'? `}the stages are ${Object.keys(stages).join(', ')}`)
   }
-  if (given.texts('arch').length > 0 && name !== 'resources') throw usageError('--arch is for --stage resources', 'leave it out, or add --stage resources')
+  const archs = given.texts('arch'), bad = archs.find(a => !archForm.test(a))
+  if (bad !== undefined) throw usageError(`'${bad}' names no GPU architecture`, 'write it like sm_90 or sm_90a')
+  if (archs.length > 1 && name !== 'resources') throw usageError(`--stage ${name} is for one architecture, --arch is given ${archs.length} times`, 'give it once, or use --stage resources')
   const policy = policyByName(given.positionals[0]!, given.texts('set'))
   const shape = shapeOf(given), file = given.text('schedule'), schedules = readSchedules(file)
   const { bypass, window } = policy.budget(shape)
@@ -76,7 +81,8 @@ export async function run(given: Arguments): Promise<number> {
   const program = policy.build(shape)
   const planned = plan(outputsOf(program, given.flag('with-scores')), { sizes: program.sizes })
   checkScheduleNames(schedules, planned.groups.map(g => g.name), file)
-  const subject = { program, plan: planned, kernels: lower(planned, schedules), shape }
+  const target = targetOf(archs[0] ?? defaultArch)
+  const subject = { program, plan: planned, kernels: lower(planned, schedules, target), schedules, target, shape }
   const text = given.flag('json') ? JSON.stringify(await stage.json(subject, given), undefined, 2) : await stage.text(subject, given)
   say(text.trimEnd())
   return 0
@@ -123,7 +129,7 @@ function shapeOf(given: Arguments): PromptShape {
 
 const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.kernel.name, k.schedule]))
 
-const trafficOf = (s: Subject): ReturnType<typeof traffic> => traffic(s.plan, launchNumbers(s.kernels, s.program.sizes, multiprocessors))
+const trafficOf = (s: Subject): ReturnType<typeof traffic> => traffic(s.plan, launchNumbers(s.kernels, s.program.sizes, s.target.multiprocessors))
 
 function planText(s: Subject): string {
   const t = trafficOf(s), { sizes } = s.program
@@ -167,9 +173,7 @@ function compilesFor(arch: string, supported: readonly number[]): boolean {
 
 /** What NVRTC's log says, per kernel and architecture, each kernel compiled by itself. */
 async function resourcesOf(s: Subject, given: Arguments): Promise<Resources[]> {
-  const archs = given.texts('arch').length === 0 ? ['sm_90'] : [...new Set(given.texts('arch'))]
-  const bad = archs.find(a => !archForm.test(a))
-  if (bad !== undefined) throw usageError(`'${bad}' names no GPU architecture`, 'write it like sm_90 or sm_90a')
+  const archs = given.texts('arch').length === 0 ? [defaultArch] : [...new Set(given.texts('arch'))]
   const nvrtc = openNvrtc()
   // For an architecture it does not know, NVRTC would be asked for a relative's cubin, and the report would bear a wrong name.
   const unknown = archs.find(a => !compilesFor(a, nvrtc.supportedArchs))
@@ -177,9 +181,8 @@ async function resourcesOf(s: Subject, given: Arguments): Promise<Resources[]> {
     throw usageError(`NVRTC ${nvrtc.version.major}.${nvrtc.version.minor} does not compile for ${unknown}`,
       `use one of ${nvrtc.supportedArchs.map(a => `sm_${a}`).join(', ')}; from sm_90 on with the letter a, from sm_100 on also with f`)
   }
-  const emitted = s.kernels.map(k => emit(k.kernel))
   progress(`compiling for ${archs.join(', ')}`)
-  const found = await Promise.all(archs.flatMap(arch => emitted.map(async e => {
+  const found = await Promise.all(archs.flatMap(arch => lower(s.plan, s.schedules, targetOf(arch)).map(k => emit(k.kernel)).map(async e => {
     const { resources } = await nvrtc.compile({ text: sourceText([e], 'cuda'), kernels: [e.name], arch, name: `${e.name}.cu` })
     const r = resources.find(x => x.name === e.name)
     if (r === undefined) throw new Error(`NVRTC's log says nothing about ${e.name} for ${arch}`)

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { WeftError } from '../dsl/errors.js'
 import type { Schedules } from '../codegen/pipeline.js'
 import { invalid, space, type RuleName, type Schedule } from '../codegen/schedule.js'
+import { roomiest } from '../codegen/target.js'
 import { readSafetensors, type TensorFile } from '../runtime/safetensors.js'
 import { promptOf, type Prompt, type PromptTensor } from '../snapkv/prompt.js'
 
@@ -55,7 +56,7 @@ export function readSchedules(path: string | undefined): Schedules {
     const missing = fields.find(f => !Object.hasOwn(s, f)), strange = Object.keys(s).find(f => !fields.includes(f))
     if (missing !== undefined) return refuse(`the schedule of ${name} lacks '${missing}'`, `the fields of the rule ${s['rule']} are ${fields.join(', ')}`)
     if (strange !== undefined) return refuse(`the schedule of ${name} has a field '${strange}'`, `the fields of the rule ${s['rule']} are ${fields.join(', ')}`)
-    const reason = invalid(s as unknown as Schedule)
+    const reason = invalid(s as unknown as Schedule, roomiest)   // what this device lacks is said when kernels are lowered
     if (reason !== undefined) return refuse(`kernel ${name}: ${reason}`, 'choose other values')
   }
   return value as Schedules

@@ -2,6 +2,7 @@
 import { emit, lower } from '../codegen/pipeline.js'
 import type { Plan } from '../codegen/plan.js'
 import { sourceText } from '../codegen/emit/cuda.js'
+import { targetOf } from '../codegen/target.js'
 import { WeftError } from '../dsl/errors.js'
 import { openCache, withCache } from '../runtime/cache.js'
 import type { KernelResources } from '../runtime/compiler.js'
@@ -24,7 +25,7 @@ export interface NotCompiled { readonly missing: string }
 export async function compiledByNvrtc(plan: Plan, noCache: boolean): Promise<Compiled | NotCompiled> {
   try {
     const nvrtc = openNvrtc(), compiler = withCache(nvrtc, openCache({ noCache }))
-    const images = await Promise.all(bundled(lower(plan).map(k => emit(k.kernel)), 'cuda').map(b =>
+    const images = await Promise.all(bundled(lower(plan, {}, targetOf(arch)).map(k => emit(k.kernel)), 'cuda').map(b =>
       compiler.compile({ text: sourceText(b, 'cuda'), kernels: b.map(k => k.name), arch, name: `${b[0]!.name}.cu` })))
     return { compiler: `NVRTC ${nvrtc.version.major}.${nvrtc.version.minor}`, arch, kernels: images.flatMap(i => i.resources) }
   } catch (error) {

@@ -5,6 +5,7 @@
 import { emit, lower } from '../codegen/pipeline.js'
 import { plan } from '../codegen/plan.js'
 import { sourceText } from '../codegen/emit/cuda.js'
+import { targetOf } from '../codegen/target.js'
 import type { Expr } from '../dsl/expr.js'
 import type { Sizes } from '../dsl/size.js'
 import { openCache, withCache } from '../runtime/cache.js'
@@ -30,7 +31,7 @@ export function warmEmulator(programs: readonly Planned[]): readonly Promise<num
   try {
     const compiler = withCache(openHostCompiler({ cacheDir: emulatorFolder(cache) }), cache)
     return programs.map(async ({ outputs, sizes }) => {
-      const start = performance.now(), emitted = lower(plan(outputs, { sizes })).map(k => emit(k.kernel))
+      const start = performance.now(), emitted = lower(plan(outputs, { sizes }), {}, targetOf(emulatedArch)).map(k => emit(k.kernel))
       const images = await Promise.allSettled(bundled(emitted, 'host').map(b => compiler.compile({ text: sourceText(b, 'host'), kernels: b.map(k => k.name), arch: emulatedArch })))
       return images.every(i => i.status === 'fulfilled' && i.value.fromCache) ? undefined : performance.now() - start
     })

@@ -1,10 +1,13 @@
 /**
  * The words that emitted kernels are written in. One record per intrinsic: its CUDA text, its host text and what it
- * means. PTX occurs in this file only. Only the records that a kernel uses (and those they use) are put before it.
+ * means. PTX occurs here and in intrinsics/ only. Only the records that a kernel uses (and those they use) are put
+ * before it.
  *
  * `host` texts stand on `runtime/emulator/emulator.h`, which defines the types, the memory accessors and the
  * `emu::` primitives that stop a fiber. A record with `text` is written in other intrinsics and reads the same on both.
  */
+import { copies } from './intrinsics/copies.js'
+import { tensorCores } from './intrinsics/tensor-cores.js'
 
 export interface Intrinsic {
   readonly meaning: string
@@ -177,6 +180,9 @@ template <class T, int N, class V> __device__ __forceinline__ void fill(T (&arra
     cuda: `template <int N, class T> __device__ __forceinline__ void storeVector(T* to, Vector<T, N> v) { *reinterpret_cast<Vector<T, N>*>(to) = v; }`,
     host: `template <int N, class T, class To> inline void storeVector(To to, Vector<T, N> v, int line = __builtin_LINE()) { emu::storeVector(to, v, line); }`,
   },
+
+  ...copies,
+  ...tensorCores,
 
   // ---- scans ----
   warpScan: {

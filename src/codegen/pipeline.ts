@@ -4,9 +4,11 @@
 import { check } from './check.js'
 import { placeBarriers } from './barriers.js'
 import { emit, type EmittedKernel } from './emit/cuda.js'
-import { layoutShared } from './facts.js'
+import { flatten, layoutShared } from './facts.js'
 import type { Kernel } from './kernel.js'
 import { groupSummary } from './explain.js'
+import { inside, longAxes } from './folds.js'
+import { unknownTile } from './lower/tile-dims.js'
 import { lowerPoint } from './lower/point.js'
 import { lowerSelect } from './lower/select.js'
 import { lowerStream } from './lower/stream.js'
@@ -14,17 +16,21 @@ import { insideFacts, valueAt, type Environment } from './lower/value.js'
 import type { Group, Plan } from './plan.js'
 import { defaultPoint, invalid, streamCandidates, type Schedule } from './schedule.js'
 import { defaultSelect } from './schedule-select.js'
+import { portable, type Target } from './target.js'
+import { mmaCandidates, type MmaFacts } from './schedule-mma.js'
 import { WeftError } from '../dsl/errors.js'
+import { axisOf, type Of } from '../dsl/expr.js'
+import { fixedSize } from '../dsl/size.js'
 
 /** Schedules by kernel name; what is not named gets its default. */
 export type Schedules = Readonly<Record<string, Schedule>>
 
-type Pass = (k: Kernel) => Kernel
+type Pass = (k: Kernel, target: Target) => Kernel
 /** What happens to a kernel between lowering and emission. */
 export const passes: readonly { readonly name: string; readonly run: Pass }[] = [
   { name: 'barriers', run: k => ({ ...k, body: placeBarriers(k.body) }) },
-  { name: 'check', run: k => {
-    const faults = check(k)
+  { name: 'check', run: (k, target) => {
+    const faults = check(k, { sharedLimit: target.sharedPerBlock })
     if (faults.length > 0) throw new WeftError('internal', `the compiler made a faulty kernel: ${faults.join('; ')}`, { fix: 'please report the program' })
     return k
   } },
@@ -37,42 +43,62 @@ export interface LoweredKernel {
   readonly kernel: Kernel
 }
 
-/** Every group of a plan as a kernel, in the order they run. */
-export function lower(plan: Plan, schedules: Schedules = {}): LoweredKernel[] {
+/** Every group of a plan as a kernel for the target, in the order they run. */
+export function lower(plan: Plan, schedules: Schedules = {}, target: Target = portable): LoweredKernel[] {
   // A schedule for a kernel that the plan does not have would silently do nothing.
   const strange = Object.keys(schedules).find(name => !plan.groups.some(g => g.name === name))
   if (strange !== undefined) throw new WeftError('schedule', `the program has no kernel '${strange}'`, { fix: `its kernels are ${plan.groups.map(g => g.name).join(', ')}` })
   return plan.groups.map(group => {
     const wanted = schedules[group.name]
     if (wanted !== undefined) {
-      if (wanted.rule !== group.rule) throw new WeftError('schedule', `kernel ${group.name} is of the rule ${group.rule}, its schedule of ${wanted.rule}`, { fix: 'use a schedule that `explain --stage schedule` prints' })
-      const reason = invalid(wanted)
-      if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values' })
-      return { group, schedule: wanted, kernel: lowerGroup(group, wanted) }
+      const reason = refusal(group, wanted, target)
+      if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values, or start from what `explain --stage schedule` prints' })
+      return { group, schedule: wanted, kernel: lowerGroup(group, wanted, target) }
     }
-    return lowerDefault(group)
+    return lowerDefault(group, target)
   })
 }
 
-/** 99 KB: what a block may have on every GPU since sm_80 but for 1 KB that the system keeps. */
-const portableShared = 99 * 1024
+/** Why a schedule cannot be used for a kernel of a plan on the target, or nothing. What is not refused compiles and runs. */
+export function refusal(group: Group, schedule: Schedule, target: Target = portable): string | undefined {
+  if (schedule.rule !== group.rule) return `it is of the rule ${group.rule}, the schedule of ${schedule.rule}`
+  const wrong = invalid(schedule, target)
+  if (wrong !== undefined) return wrong
+  const kernel = lowerRule(group, schedule), { bytes } = layoutShared(kernel)
+  if (bytes > target.sharedPerBlock) return `its tiles take ${bytes} bytes of shared memory: a block has ${target.sharedPerBlock}`
+  if (schedule.rule === 'stream' && schedule.path === 'mma' && !usesTensorCores(kernel)) return 'path is mma, and it has no contraction of two 16-bit operands that tensor cores could multiply'
+  return undefined
+}
+const usesTensorCores = (k: Kernel): boolean => flatten(k.body).some(s => s.kind === 'mma')
 
-function lowerDefault(group: Group): LoweredKernel {
-  if (group.rule === 'point') return { group, schedule: defaultPoint, kernel: lowerGroup(group, defaultPoint) }
-  if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect) }
-  // The largest tile whose operands fit.
-  for (const schedule of streamCandidates) {
+function lowerDefault(group: Group, target: Target): LoweredKernel {
+  if (group.rule === 'point') return { group, schedule: defaultPoint, kernel: lowerGroup(group, defaultPoint, target) }
+  if (group.rule === 'select') return { group, schedule: defaultSelect, kernel: lowerGroup(group, defaultSelect, target) }
+  // More would leave one block to a multiprocessor, even where there is more.
+  const most = Math.min(target.sharedPerBlock, portable.sharedPerBlock)
+  // Tensor cores where they can be used; the largest tile whose operands fit.
+  const facts = mmaFacts(group)
+  for (const schedule of [...(facts === undefined ? [] : mmaCandidates(facts)), ...streamCandidates]) {
     const kernel = lowerRule(group, schedule)
-    if (layoutShared(kernel).bytes <= portableShared) return { group, schedule, kernel: runPasses(kernel) }
+    if (schedule.path === 'mma' && !usesTensorCores(kernel)) continue
+    if (layoutShared(kernel).bytes <= most) return { group, schedule, kernel: runPasses(kernel, target) }
   }
   // No tile fits: every thread computes its elements by itself.
-  if (group.roots.every(r => r.stored.form === 'array')) return { group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint)) }
-  throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${portableShared} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
+  if (group.roots.every(r => r.stored.form === 'array')) return { group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint), target) }
+  throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${most} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
+}
+
+/** What a default schedule on tensor cores is made from; nothing where no contraction has 16-bit operands. */
+function mmaFacts(group: Group): MmaFacts | undefined {
+  const contractions = group.roots.flatMap(r => inside(r.node, e => e !== r.node && group.loads.has(e))).filter((e): e is Of<'contract'> => e.kind === 'contract' && e.left.dtype === e.right.dtype && (e.left.dtype === 'bf16' || e.left.dtype === 'f16'))
+  if (contractions.length === 0) return undefined
+  const rows = group.shape!.rows.reduce((n, r) => n * (fixedSize(r.axis.size) ?? unknownTile), 1)
+  return { rows, depth: Math.max(16, ...contractions.filter(e => longAxes(e).length === 0).map(e => fixedSize(axisOf(e.left, e.over[0]!)!.size) ?? 16)) }
 }
 
 const lowerRule = (group: Group, schedule: Schedule): Kernel => rules[group.rule](group, schedule as never)
-const runPasses = (kernel: Kernel): Kernel => passes.reduce((k, pass) => pass.run(k), kernel)
-const lowerGroup = (group: Group, schedule: Schedule): Kernel => runPasses(lowerRule(group, schedule))
+const runPasses = (kernel: Kernel, target: Target): Kernel => passes.reduce((k, pass) => pass.run(k, target), kernel)
+const lowerGroup = (group: Group, schedule: Schedule, target: Target): Kernel => runPasses(lowerRule(group, schedule), target)
 
 const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => Kernel } = {
   point: (group, schedule) => lowerPoint({

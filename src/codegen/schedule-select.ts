@@ -1,4 +1,5 @@
 /** The schedule of a radix selection: how big its shared tiles are. None of it can change the result. */
+import { portable, type Target } from './target.js'
 
 export interface SelectSchedule {
   readonly rule: 'select'
@@ -30,8 +31,8 @@ export const selectSpace = {
 /** Shared memory of the tiles, at most: rows of a fixed length may need less, and `sorted` counts in order of score only. */
 export const selectBytes = (s: SelectSchedule): number => 4 * (2 ** s.digitBits + s.candidates + s.cached + 2 * s.sorted + 32 + 8)
 
-/** Why a schedule cannot be used. `sharedLimit`: bytes per block; 99 KB is what every GPU since sm_80 has. */
-export function invalidSelect(s: SelectSchedule, sharedLimit = 99 * 1024): string | undefined {
+/** Why a schedule cannot be used on the target. */
+export function invalidSelect(s: SelectSchedule, target: Target = portable): string | undefined {
   const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
   if (!powerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
   if (!Number.isInteger(s.digitBits) || s.digitBits < 1 || s.digitBits > 16) return `digitBits is ${s.digitBits}: 1 to 16 are possible`
@@ -39,6 +40,6 @@ export function invalidSelect(s: SelectSchedule, sharedLimit = 99 * 1024): strin
   if (s.candidates > s.threads) return `candidates is ${s.candidates}: a thread ranks one, and there are ${s.threads}`
   if (!Number.isInteger(s.cached) || s.cached < 0) return `cached is ${s.cached}: it cannot be negative`
   if (!Number.isInteger(s.sorted) || s.sorted < 1) return `sorted is ${s.sorted}: at least 1 is needed`
-  if (selectBytes(s) > sharedLimit) return `the tiles take ${selectBytes(s)} bytes of shared memory: a block has ${sharedLimit}`
+  if (selectBytes(s) > target.sharedPerBlock) return `the tiles take ${selectBytes(s)} bytes of shared memory: a block has ${target.sharedPerBlock}`
   return undefined
 }

@@ -30,13 +30,16 @@ export function logSumExp<A extends string, const O extends A>(x: Tensor<A, Floa
   return composite(`logSumExp over ${over.join(' ')}`, [x], reduce(x, expSumMonoid('logSumExp'), ...over)) as never
 }
 
-/** e^(x − m) / Σ e^(x − m) along the axes, m the maximum there, f32. */
+/**
+ * e^(x − m) · (1 / Σ e^(x − m)) along the axes, m the maximum there, f32. One quotient a row, not one an element: a correctly
+ * rounded division is some 10 instructions where a product is one, and the result differs by one unit in the last place.
+ */
 export function softmax<A extends string, const O extends A>(x: Tensor<A, Float>, ...over: readonly O[]): Tensor<A, 'f32'> {
   checkOver('softmax', x, over)
   const y: Tensor<A, 'f32'> = cast(x, 'f32')
   const m = reduce(y, expSumMonoid('max'), ...over) as Tensor<Exclude<A, O>, 'f32'>
   const l = reduce(y, expSumMonoid('sum'), ...over) as Tensor<Exclude<A, O>, 'f32'>
-  return composite(`softmax over ${over.join(' ')}`, [x], div(exp(sub(y, m)), l)) as never
+  return composite(`softmax over ${over.join(' ')}`, [x], mul(exp(sub(y, m)), div(1, l))) as never
 }
 
 export interface NormOptions {

@@ -28,6 +28,7 @@ import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { GridAxis, Kernel, Memory, SharedTile, Statement, Value } from '../kernel.js'
 import { invalidSelect, type SelectSchedule } from '../schedule-select.js'
+import { roomiest } from '../target.js'
 import { castValue } from '../values.js'
 
 export interface SelectGroup {
@@ -47,7 +48,7 @@ export interface SelectGroup {
 type Scalar = Extract<Index, { op: 'scalar' }>
 
 export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel {
-  const { node, target } = g, wrong = invalidSelect(schedule, Infinity)
+  const { node, target } = g, wrong = invalidSelect(schedule, roomiest)
   if (wrong !== undefined) throw new Error(`${g.name}: ${wrong}`)
   const selected = axisOf(node.arg, node.axis)!, rows = node.axes.slice(0, -1)
   if (target.axes.some((a, i) => a.name !== node.axes[i]?.name)) throw new Error(`${target.name} must have the axes of its node in their order`)

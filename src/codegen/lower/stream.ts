@@ -29,7 +29,7 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   const d = divideAxes(g.shape, schedule, fresh)
   const top: Scope = { body: [], scalars: new Set(), tiles: new Map() }
   const l: Lowering = {
-    g, d, fresh, threads: schedule.threads, depth: schedule.depth, divided: undefined, scopes: [top],
+    g, d, fresh, threads: schedule.threads, depth: schedule.depth, stages: schedule.path === 'mma' ? schedule.stages : 1, divided: undefined, scopes: [top],
     append: s => { l.scopes[l.scopes.length - 1]!.body.push(s) },
   }
   const root = g.roots[0]!
@@ -48,7 +48,7 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
     name: g.name, summary: g.summary, threads: schedule.threads, grid, inputs: memoriesIn(top.body).filter(m => !outputs.includes(m)), outputs,
     symbols: symbolsIn(top.body, grid.slice(0, -1).map(x => x.blocks)),
     counts: [...(partial || used ? ['splits' as const] : []), ...(shared && !partial ? ['shares' as const] : [])], body: top.body,
-    ...(l.divided === undefined ? {} : { divided: l.divided }),
+    ...(l.divided === undefined ? {} : { divided: l.divided }), ...(schedule.path === 'mma' ? { residency: schedule.residency } : {}),
   }
 }
 

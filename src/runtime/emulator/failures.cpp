@@ -62,12 +62,17 @@ std::string describe(const Launch& launch, const Failure& f) {
     case Wrong::shuffleLane: return "asks for the value of lane " + number(f.a) + ", which this warp does not have";
     case Wrong::race: {
       const u32 other = u32(f.b & 0xffff), otherLine = u32(f.b >> 32);
-      const char* const did[] = {"reads", "writes", "adds to atomically"};
+      const char* const did[] = {"reads", "writes", "adds to atomically", "copies to asynchronously"};
+      const char* const missing = f.c % 4 == 3 ? ", with no wait and barrier between" : ", with no barrier between";
       const Index3 at{other % launch.block.x, other / launch.block.x % launch.block.y, other / launch.block.x / launch.block.y};
       const std::string who = other == 0xffff ? "another thread" : "thread (" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
-      return "race: " + does + " index " + number(f.a) + " of a shared array that " + who + " " + did[f.c % 3] + " at line " + std::to_string(otherLine) +
-        ", with no barrier between" + quoteLine(launch, i32(otherLine));
+      return "race: " + does + " index " + number(f.a) + " of a shared array that " + who + " " + did[f.c % 4] + " at line " + std::to_string(otherLine) +
+        missing + quoteLine(launch, i32(otherLine));
     }
+    case Wrong::beforeWait:
+      return does + " index " + number(f.a) + " of a shared array before its wait: the thread copies to it asynchronously at line " + std::to_string(f.b) +
+        " and has not waited for that group" + quoteLine(launch, i32(f.b));
+    case Wrong::uninitialised: return does + " index " + number(f.a) + " of a shared array that no thread of the block has written so far: the write is missing, or a barrier between";
     case Wrong::undefined: return "undefined behaviour: " + format(f.text, f.a, f.b);
   }
   return "fails";
