@@ -28,7 +28,7 @@ export interface Job {
   readonly inputs: Readonly<Record<string, HostTensor>>
   readonly sizes?: Sizes
   /** A schedule for a kernel, or nothing for the default. */
-  readonly schedule?: (group: Group, plan: Plan) => Schedule | undefined
+  readonly schedule?: (group: Group) => Schedule | undefined
   /** Changes kernels between lowering and emission, or their text after it: how mutants are made. */
   readonly edit?: (kernel: LoweredKernel) => LoweredKernel
   readonly editText?: (text: string, kernel: EmittedKernel) => string
@@ -95,7 +95,7 @@ export class Session implements AsyncDisposable {
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
     const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.specialise === undefined ? {} : { specialise: pickSizes(sizes, job.specialise) }) })
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
-    const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g, planned); return s === undefined ? [] : [[g.name, s] as const] }))
+    const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
     const emitted = kernels.map(k => emit(k.kernel)).map(k => (job.editText === undefined ? k : { ...k, text: job.editText(k.text, k) }))
     return { job, sizes, plan: planned, kernels, emitted }

@@ -86,7 +86,7 @@ export function plan(program: Readonly<Record<string, Expr>>, options: PlanOptio
   const memories = Object.entries(outputs).map(([name, e]) => [open(e), outputMemories.get(name)!] as const)
   for (const [e, memory] of memories) if (!p.stored.has(e) && !p.due.has(e)) p.due.set(e, memory)
   for (const [e, memory] of memories) storeOutput(p, e, memory)
-  return { outputs, groups: mergePoints(p.groups, p.stored), stored: p.stored, edges: p.edges, outputMemories, sizes: p.sizes }
+  return { outputs, groups: mergePoints(p.groups), stored: p.stored, edges: p.edges, outputMemories, sizes: p.sizes }
 }
 const inside0 = (outputs: Readonly<Record<string, Expr>>): Expr[] => Object.values(outputs).flatMap(e => inside(e, () => false))
 
@@ -240,16 +240,16 @@ function finishParts(p: Planner, e: Expr): void {
 }
 
 /** Point groups over the same axes, or fewer, that do not need each other become one kernel. */
-function mergePoints(groups: readonly Group[], stored: ReadonlyMap<Expr, Stored>): Group[] {
+function mergePoints(groups: readonly Group[]): Group[] {
   const merged: Group[] = []
   for (const g of groups) {
     const names = (x: Group): string[] => [...new Set(x.roots.flatMap(r => r.node.axes.map(a => a.name)))]
     const other = g.rule !== 'point' ? undefined : merged.find((m, i) => m.rule === 'point' &&
       (names(g).every(n => names(m).includes(n)) || names(m).every(n => names(g).includes(n))) &&
       [...g.roots, ...m.roots].some(r => r.node.axes.length === Math.max(names(g).length, names(m).length)) &&
-      !merged.slice(i).some(later => needs(g, later, stored)) && sameLengths(g, m) && worthSharing(g, m) && coversAll([...g.roots, ...m.roots]))
+      !merged.slice(i).some(later => needs(g, later)) && sameLengths(g, m) && worthSharing(g, m) && coversAll([...g.roots, ...m.roots]))
     if (other === undefined) merged.push(g)
-    else merged[merged.indexOf(other)] = { ...other, roots: [...other.roots, ...g.roots], loads: without(new Map([...other.loads, ...g.loads]), [...other.roots, ...g.roots]) }
+    else merged[merged.indexOf(other)] = { ...other, roots: [...other.roots, ...g.roots], loads: without(new Map([...other.loads, ...readBy(g)]), [...other.roots, ...g.roots]) }
   }
   return merged
 }
@@ -272,5 +272,12 @@ const sameLengths = (g: Group, m: Group): boolean => g.roots.every(r => m.roots.
 })))
 /** A result that lacks most axes would leave most threads idle, but a launch costs more. Folds keep their own kernels. */
 const worthSharing = (g: Group, m: Group): boolean => [...g.roots, ...m.roots].every(r => !isFold(r.node))
-const needs = (g: Group, before: Group, stored: ReadonlyMap<Expr, Stored>): boolean =>
-  g.roots.some(r => before.roots.some(b => b.node === r.node || inside(r.node, e => stored.has(e) && e !== r.node).some(e => children(e).some(c => open(c) === b.node))))
+/**
+ * What a group reads of what is stored when it runs. The rest of its `loads` may be written after the group that it joins:
+ * that one must go on computing it.
+ */
+const readBy = (g: Group): Map<Expr, Stored> => {
+  const read = new Set(g.roots.flatMap(r => (g.loads.has(r.node) ? [r.node] : inside(r.node, e => g.loads.has(e)).flatMap(e => children(e).map(open)))))
+  return new Map([...g.loads].filter(([e]) => read.has(e)))
+}
+const needs = (g: Group, before: Group): boolean => { const read = readBy(g); return before.roots.some(r => read.has(r.node)) }

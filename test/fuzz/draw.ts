@@ -3,10 +3,9 @@
  * threads run in. All of it is a function of a seed and a number.
  */
 import fc from 'fast-check'
-import { lower } from '../../src/codegen/pipeline.js'
-import type { Group, Plan } from '../../src/codegen/plan.js'
+import { refusal } from '../../src/codegen/pipeline.js'
+import type { Group } from '../../src/codegen/plan.js'
 import { space, type Schedule } from '../../src/codegen/schedule.js'
-import { WeftError } from '../../src/dsl/errors.js'
 import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
 import { threadOrders } from '../devices.js'
 import type { Job } from '../session.js'
@@ -33,29 +32,20 @@ type Next = () => number
 const among = <T>(next: Next, values: readonly T[]): T => values[Math.floor(next() * values.length)]!
 
 /** Any values of the rule's space, valid together or not. */
-export const anySchedule = (rule: Group['rule'], next: Next): Schedule =>
-  ({ rule, ...Object.fromEntries(Object.entries(space[rule]).map(([name, values]) => [name, among<unknown>(next, values)])) }) as unknown as Schedule
-
-/** Whether the kernel can be made so: nothing, or the reason why not. What is no refusal of a schedule is thrown. */
-export function refusal(plan: Plan, group: Group, schedule: Schedule): string | undefined {
-  try {
-    lower({ ...plan, groups: [group] }, { [group.name]: schedule })
-    return undefined
-  } catch (error) {
-    if (error instanceof WeftError && (error.code === 'schedule' || error.code === 'shared-memory')) return error.reason
-    throw error
-  }
+export function anySchedule(rule: Group['rule'], next: Next): Schedule {
+  const fields = among<Readonly<Record<string, readonly (number | string)[]>>>(next, space[rule])
+  return { rule, ...Object.fromEntries(Object.entries(fields).map(([name, values]) => [name, among(next, values)])) } as unknown as Schedule
 }
 
 /** Many short rows, each a block of 1024 fibers, would take most of the time: a selection has few threads more often. */
 const fewThreads = { rule: 'select', threads: 64, digitBits: 8, candidates: 64, cached: 4096, sorted: 256 } as const satisfies Schedule
 
-function validSchedule(plan: Plan, group: Group, next: Next): Schedule | undefined {
+function validSchedule(group: Group, next: Next): Schedule | undefined {
   if (group.rule === 'select' && next() < 0.9) return { ...fewThreads, threads: among(next, [32, 64, 128]), candidates: among(next, [1, 8, 32]), cached: among(next, [0, 16, 100, 4096]), digitBits: among(next, [1, 4, 8, 11]), sorted: among(next, [8, 32, 256]) }
   if (next() < 0.35) return undefined
   for (let tries = 0; tries < 20; tries++) {
     const schedule = anySchedule(group.rule, next)
-    if (refusal(plan, group, schedule) === undefined) return schedule
+    if (refusal(group, schedule) === undefined) return schedule
   }
   return undefined
 }
@@ -87,8 +77,8 @@ export function draw(seed: number, index: number): Draw {
 export function jobOf(d: Draw): { readonly job: Job; readonly settled: () => Case } {
   const schedules: Record<string, Schedule> = {}, { program, blocks, specialise, orders, next } = d
   const options = { ...(blocks === undefined ? {} : { blocks }), ...(specialise === undefined ? {} : { specialise }) }
-  const schedule = (group: Group, plan: Plan): Schedule | undefined => {
-    const drawn = validSchedule(plan, group, next)
+  const schedule = (group: Group): Schedule | undefined => {
+    const drawn = validSchedule(group, next)
     if (drawn !== undefined) schedules[group.name] = drawn
     return drawn
   }
