@@ -248,7 +248,7 @@ describe('two at once', () => {
     const one = open()
     one.at.nvrtcLibrary.fail('nvrtcCreateProgram', 77)
     const { error, opened } = await attempt(one.at)
-    expect(error).toMatchObject({ number: 77, message: expect.stringMatching(/nvrtcCreateProgram failed: .+ \(77\)/) as string })
+    expect(error).toMatchObject({ number: 77, message: expect.stringMatching(/nvrtcCreateProgram failed \(for sm_90\): unknown error \(77\)/) as string })
     opened?.[Symbol.dispose]()
   })
   it('memory is full, and the driver does not say how full', async () => {
