@@ -16,14 +16,15 @@ using f32 = float;
 
 namespace emu {
 
-constexpr u32 abiVersion = 1;
+constexpr u32 abiVersion = 2;
+constexpr u32 maxCluster = 8;            // blocks, on every GPU that has clusters
 constexpr u32 warpLanes = 32;
 constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024 threads: 128 MiB of addresses
 
 struct Index3 { u32 x, y, z; };
 
 // Why a fiber gave up the processor
-enum class Stop : u32 { none, barrier, barrierOr, shuffle, ballot, finished, failed };
+enum class Stop : u32 { none, barrier, barrierOr, clusterBarrier, shuffle, ballot, finished, failed };
 
 // What a kernel did wrong; the library writes the sentence
 enum class Wrong : u32 {
@@ -35,6 +36,10 @@ enum class Wrong : u32 {
   argument,         // a: address, b: alignment wanted
   shuffleLane,      // a: the lane asked for
   undefined,        // text: what; a, b: operands
+  peerRank,         // a: the rank asked for, b: blocks of the cluster
+  peerEnded,        // a: the rank
+  peerRace,         // a: index, b: the writer there, and its line above bit 32, c: its rank
+  peerRaceWrite,    // a: index, b: the line of the reading block
   race,             // a: index, b: the other thread, and its line above bit 32, c: the other's Access
 };
 struct Failure {
@@ -55,6 +60,17 @@ struct Shadow {
   i32 writeLine, readLine;
   u16 writer, reader;
   bool atomic;
+  u32 peerPhase;              // of the cluster, when another block read it last
+  i32 peerLine;
+};
+
+// The blocks of a cluster, as their threads see each other's shared memory
+struct Cluster {
+  u32 size, phase;            // phase counts cluster barriers, of all clusters that the worker has run
+  u8* arenas[maxCluster];
+  Shadow* shadows[maxCluster];
+  u32 since[maxCluster];      // the block's epoch when the last cluster barrier opened
+  bool ended[maxCluster];
 };
 
 struct Warp {
@@ -63,6 +79,8 @@ struct Warp {
   Fiber* lanes[warpLanes];    // null: not started, exited or never existed
   u32 exists;                 // the set of lanes that the block has
   u32 ballot;
+  const Cluster* cluster;     // null: the block is alone
+  u32 rank;                   // in the cluster
   u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
 };
 
@@ -107,6 +125,7 @@ struct Kernel {
   const u32* argumentBytes;
   const bool* argumentIsPointer;
   void (*run)(const void* const* arguments, const Extent* extents);
+  u32 cluster;              // neighbouring blocks that run together
   const char* const* text;  // the source, to quote a failure's line
 };
 

@@ -3,6 +3,7 @@
 //   abi.h          the record of the thread that a kernel runs as
 //   accessors.h    Global<T>, Shared<T, N>: pointers and arrays with bounds
 //   races.h        what WEFT_CHECK_RACES adds to them
+//   cluster.h      shared memory of the other blocks of a cluster
 //   emulator.h     types, thread indices, barriers, shuffles, conversions
 //   cuda-names.h   functions that CUDA has without a header: min, expf, __popc ...
 //   registration.h WEFT_KERNEL, and what undefined behaviour calls
@@ -11,6 +12,7 @@
 #pragma once
 #include "abi.h"
 #include "accessors.h"
+#include "cluster.h"
 
 struct f16 { u16 bits; };
 struct bf16 { u16 bits; };
@@ -21,6 +23,7 @@ struct bf16 { u16 bits; };
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __restrict__ __restrict
 
 using uint3 = emu::Index3;

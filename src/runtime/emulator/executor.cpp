@@ -31,33 +31,19 @@ void fiberEntry() {
   stopFiber(fiber, Stop::finished, 0);
 }
 
-std::string place(Index3 at) {
-  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
-}
 Index3 threadAt(const Launch& launch, u32 linear) {
   return {linear % launch.block.x, linear / launch.block.x % launch.block.y, linear / launch.block.x / launch.block.y};
 }
 
-void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line) {
-  Launch& launch = *worker.launch;
-  std::string text = "kernel '" + launch.name + "', block " + place(worker.block) + who;
-  if (line > 0) text += ", line " + std::to_string(line);
-  text += ": " + what + quoteLine(launch, line);
-  if (!launch.failed.exchange(true)) launch.report = {error, text};
-  launch.stop = true;
-}
-
 std::string threadOf(const Worker& worker, u32 warp, u32 lane) {
-  return place(threadAt(*worker.launch, warp * warpLanes + lane));
+  return placeText(threadAt(*worker.launch, warp * warpLanes + lane));
 }
-
-// One line of text per place, so that a message has both
-std::string other(const Launch& launch, i32 line) { return "line " + std::to_string(line) + quoteLine(launch, line); }
 
 const char* word(Stop stopped) {
   switch (stopped) {
     case Stop::barrier: return "a barrier";
     case Stop::barrierOr: return "a barrier with a vote";
+    case Stop::clusterBarrier: return "a cluster barrier";
     case Stop::shuffle: return "a shuffle";
     case Stop::ballot: return "a ballot";
     default: return "its end";
@@ -65,6 +51,22 @@ const char* word(Stop stopped) {
 }
 
 }  // namespace
+
+std::string placeText(Index3 at) {
+  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
+}
+std::string threadName(const Fiber* fiber) { return placeText(fiber->thread); }
+// One line of text per place, so that a message has both
+std::string lineText(const Launch& launch, i32 line) { return "line " + std::to_string(line) + quoteLine(launch, line); }
+
+void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line) {
+  Launch& launch = *worker.launch;
+  std::string text = "kernel '" + launch.name + "', block " + placeText(worker.block) + who;
+  if (line > 0) text += ", line " + std::to_string(line);
+  text += ": " + what + quoteLine(launch, line);
+  if (!launch.failed.exchange(true)) launch.report = {error, text};
+  launch.stop = true;
+}
 
 // Starts or continues one thread. False: the kernel failed
 bool runThread(Worker& worker, u32 w, u32 lane) {
@@ -98,7 +100,8 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
   state.ready &= ~bit;
   switch (fiber->stopped) {
     case Stop::barrier:
-    case Stop::barrierOr: state.atBarrier |= bit; return true;
+    case Stop::barrierOr:
+    case Stop::clusterBarrier: state.atBarrier |= bit; return true;
     case Stop::shuffle:
     case Stop::ballot: state.exchanging |= bit; return true;
     case Stop::finished:
@@ -114,7 +117,7 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
     worker.fault = nullptr;
   } else {
     const Wrong wrong = worker.failure.wrong;
-    const int error = wrong == Wrong::globalIndex || wrong == Wrong::sharedIndex || wrong == Wrong::sharedPlace ? illegalAddress
+    const int error = wrong == Wrong::globalIndex || wrong == Wrong::sharedIndex || wrong == Wrong::sharedPlace || wrong == Wrong::peerRank ? illegalAddress
       : wrong == Wrong::globalAlignment || wrong == Wrong::sharedAlignment || wrong == Wrong::argument ? misalignedAddress : launchFailed;
     report(worker, error, who, describe(launch, worker.failure), worker.failure.line);
   }
@@ -136,7 +139,7 @@ bool exchange(Worker& worker, u32 w) {
   if (state.atBarrier != 0) {
     const u32 lane = lowest(state.atBarrier);
     report(worker, launchFailed, who, std::string("waits in ") + word(first->stopped) + " for thread " + threadOf(worker, w, lane) +
-      " of its warp, which waits at the barrier of " + other(*worker.launch, warp.lanes[lane]->line), first->line);
+      " of its warp, which waits at the barrier of " + lineText(*worker.launch, warp.lanes[lane]->line), first->line);
     return false;
   }
   u32 votes = 0;
@@ -145,7 +148,7 @@ bool exchange(Worker& worker, u32 w) {
     const Fiber* fiber = warp.lanes[lane];
     if (fiber->line != first->line || fiber->stopped != first->stopped) {
       report(worker, launchFailed, who, std::string("is in ") + word(first->stopped) + " while thread " + threadOf(worker, w, lane) +
-        " of its warp is in " + word(fiber->stopped) + " at " + other(*worker.launch, fiber->line), first->line);
+        " of its warp is in " + word(fiber->stopped) + " at " + lineText(*worker.launch, fiber->line), first->line);
       return false;
     }
     votes |= u32(warp.slots[fiber->parity][lane][0] & 1) << lane;
@@ -181,8 +184,8 @@ void nextEpoch(Worker& worker) {
   }
 }
 
-// When no warp can run: opens the barrier. False: the block is done, or cannot go on
-bool openBarrier(Worker& worker) {
+// When no warp can run: opens the barrier, unless it is the cluster's
+Turn openBarrier(Worker& worker) {
   const Fiber* first = nullptr;
   u32 firstWarp = 0, firstLane = 0, exitedWarp = maxWarps, count = 0;
   bool any = false;
@@ -195,35 +198,49 @@ bool openBarrier(Worker& worker) {
       if (first == nullptr) first = fiber, firstWarp = w, firstLane = lane;
       if (fiber->line != first->line || fiber->stopped != first->stopped) {
         report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("is at ") + word(first->stopped) +
-          " while thread " + threadOf(worker, w, lane) + " is at " + word(fiber->stopped) + " at " + other(*worker.launch, fiber->line), first->line);
-        return false;
+          " while thread " + threadOf(worker, w, lane) + " is at " + word(fiber->stopped) + " at " + lineText(*worker.launch, fiber->line), first->line);
+        return Turn::over;
       }
       any |= fiber->stopped == Stop::barrierOr && fiber->anyVote;
       ++count;
     }
   }
-  if (first == nullptr) return false;
+  if (first == nullptr) return Turn::over;
   if (exitedWarp != maxWarps) {
     report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("waits at ") + word(first->stopped) +
       " for thread " + threadOf(worker, exitedWarp, lowest(worker.states[exitedWarp].exited)) + ", which has exited", first->line);
-    return false;
+    return Turn::over;
   }
-  nextEpoch(worker);
-  for (u32 w = 0; w < worker.warpCount; ++w) {
-    WarpState& state = worker.states[w];
-    for (u32 rest = state.atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
-    state.ready = state.atBarrier;
-    state.atBarrier = 0;
-  }
-  return true;
+  if (first->stopped == Stop::clusterBarrier && worker.warps[0].cluster != nullptr) return Turn::cluster;
+  if (first->stopped == Stop::barrierOr)
+    for (u32 w = 0; w < worker.warpCount; ++w)
+      for (u32 rest = worker.states[w].atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
+  releaseBarrier(worker);
+  return Turn::again;
 }
 
 }  // namespace
 
+void releaseBarrier(Worker& worker) {
+  nextEpoch(worker);
+  for (u32 w = 0; w < worker.warpCount; ++w) {
+    WarpState& state = worker.states[w];
+    state.ready = state.atBarrier;
+    state.atBarrier = 0;
+  }
+}
+
+const Fiber* waitingFiber(const Worker& worker) {
+  for (u32 w = 0; w < worker.warpCount; ++w)
+    if (worker.states[w].atBarrier != 0) return worker.warps[w].lanes[lowest(worker.states[w].atBarrier)];
+  return nullptr;
+}
+
+Turn runTurn(Worker& worker) { return runPhase(worker, worker.launch->order) ? openBarrier(worker) : Turn::over; }
+
 Worker* makeWorker() { return new Worker; }
 
-void runBlock(Worker* at, Launch& launch, u64 block) {
-  Worker& worker = *at;
+void startBlock(Worker& worker, Launch& launch, u64 block) {
   worker.launch = &launch;
   worker.block = {u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
   worker.random = mix(launch.order.seed ^ mix(block));
@@ -235,19 +252,27 @@ void runBlock(Worker* at, Launch& launch, u64 block) {
     worker.states[w] = {mask, mask, 0, 0, 0};
     std::memset(worker.warps[w].lanes, 0, sizeof worker.warps[w].lanes);
     worker.warps[w].exists = mask;
+    worker.warps[w].cluster = nullptr, worker.warps[w].rank = 0;
   }
   if (launch.sharedBytes > worker.arenaBytes) growArena(worker, launch.sharedBytes);
   nextEpoch(worker);
   for (u64 i = 0; i < (u64(launch.sharedBytes) + 3) / 4; ++i) reinterpret_cast<u32*>(worker.arena)[i] = untouched;
 
-  while (runPhase(worker, launch.order) && openBarrier(worker)) {}
+}
 
+void endBlock(Worker& worker) {
   for (u32 w = 0; w < worker.warpCount; ++w)
     for (Fiber* fiber : worker.warps[w].lanes)
       if (fiber != nullptr) worker.stacks.giveBack(fiber);
   statistics.blocks.fetch_add(1, std::memory_order_relaxed);
   statistics.switches.fetch_add(worker.switches, std::memory_order_relaxed);
   worker.switches = 0;
+}
+
+void runBlock(Worker* worker, Launch& launch, u64 block) {
+  startBlock(*worker, launch, block);
+  while (runTurn(*worker) == Turn::again) {}
+  endBlock(*worker);
 }
 
 Fiber* runningFiber(Worker* worker) { return worker->current; }

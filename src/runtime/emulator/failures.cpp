@@ -44,6 +44,11 @@ std::string globalIndex(const Launch& launch, const Failure& f) {
   return does + " index " + number(f.a) + " of " + which + ", which points at no allocation (" + hex(base) + ")";
 }
 
+std::string threadText(const Launch& launch, u32 linear) {
+  const u32 x = launch.block.x, y = launch.block.y;
+  return "(" + std::to_string(linear % x) + "," + std::to_string(linear / x % y) + "," + std::to_string(linear / x / y) + ")";
+}
+
 }  // namespace
 
 std::string describe(const Launch& launch, const Failure& f) {
@@ -60,11 +65,17 @@ std::string describe(const Launch& launch, const Failure& f) {
       return "places a shared array at byte " + number(f.a) + " for " + std::to_string(f.b) + " bytes; the launch gave " + std::to_string(launch.sharedBytes) + " bytes of shared memory";
     case Wrong::argument: return argumentAt(launch, u64(f.a)) + " is the address " + hex(u64(f.a)) + ", which is not a multiple of its element's alignment, " + std::to_string(f.b);
     case Wrong::shuffleLane: return "asks for the value of lane " + number(f.a) + ", which this warp does not have";
+    case Wrong::peerRank: return "asks for shared memory of block " + number(f.a) + " of its cluster, which has " + std::to_string(f.b) + (f.b == 1 ? " block" : " blocks");
+    case Wrong::peerEnded: return "reads shared memory of block " + number(f.a) + " of its cluster, which has ended";
+    case Wrong::peerRace:
+      return "race: reads index " + number(f.a) + " of a shared array of block " + std::to_string(f.c) + " of its cluster that thread " + threadText(launch, u32(f.b & 0xffff)) + " there writes at line " +
+        std::to_string(f.b >> 32) + ", with no cluster barrier between" + quoteLine(launch, i32(f.b >> 32));
+    case Wrong::peerRaceWrite:
+      return "race: writes index " + number(f.a) + " of a shared array that another block of its cluster reads at line " + std::to_string(f.b) + ", with no cluster barrier between" + quoteLine(launch, i32(f.b));
     case Wrong::race: {
       const u32 other = u32(f.b & 0xffff), otherLine = u32(f.b >> 32);
       const char* const did[] = {"reads", "writes", "adds to atomically"};
-      const Index3 at{other % launch.block.x, other / launch.block.x % launch.block.y, other / launch.block.x / launch.block.y};
-      const std::string who = other == 0xffff ? "another thread" : "thread (" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
+      const std::string who = other == 0xffff ? "another thread" : "thread " + threadText(launch, other);
       return "race: " + does + " index " + number(f.a) + " of a shared array that " + who + " " + did[f.c % 3] + " at line " + std::to_string(otherLine) +
         ", with no barrier between" + quoteLine(launch, i32(otherLine));
     }

@@ -54,6 +54,7 @@ struct Launch {
   std::vector<Extent> extents;
   Order order;
   u64 blocks = 0;
+  u32 cluster = 1;                      // neighbouring blocks that run together
 
   std::atomic<u64> nextBlock{0};
   std::atomic<bool> stop{false};        // a block failed: finish what runs, start nothing
@@ -67,6 +68,7 @@ void runLaunch(Launch& launch);         // pool.cpp: returns when all blocks are
 struct Worker;
 Worker* makeWorker();
 void runBlock(Worker* worker, Launch& launch, u64 block);
+void runCluster(Worker* worker, Launch& launch, u64 cluster);  // cluster.cpp
 Fiber* runningFiber(Worker* worker);    // null while the worker is not inside a kernel
 void abandonFiber(Worker* worker, int error, const char* sentence);  // from a signal handler; does not return
 std::string describe(const Launch& launch, const Failure& failure);
@@ -74,6 +76,7 @@ std::string quoteLine(const Launch& launch, i32 line);
 
 // ---- faults.cpp ----
 void installFaultHandlers();
+void setThreadWorker(Worker* worker);   // whose fiber a fault of the calling thread belongs to
 void enterWorkerThread(Worker* worker); // gives the calling thread an alternate signal stack
 
 // ---- pool.cpp ----

@@ -35,6 +35,9 @@ inline void touch(const void* at, u64 bytes, u64 index, Access access, i32 line)
       if (s.reader != several || !read) s.readLine = line;
       s.readEpoch = epoch;
     } else {
+      // Another block of the cluster has read it since the last cluster barrier
+      if (s.peerPhase != 0 && fiber->warp->cluster != nullptr && s.peerPhase == fiber->warp->cluster->phase)
+        fail({Wrong::peerRaceWrite, line, true, i64(index), u64(u32(s.peerLine)), 0, nullptr, nullptr});
       if (read && s.reader != me) race(access, index, line, s.reader, s.readLine, Access::read);
       s.writer = written && s.writer != me ? several : me;
       s.atomic = access == Access::atomic && (s.atomic || !written);

@@ -30,6 +30,8 @@ struct Worker {
   int faultError = 0;
   u64 random = 0;
   u64 switches = 0;
+  Cluster cluster{};                     // of the blocks that run together, this one and the peers
+  Worker* peers[maxCluster] = {};
 };
 
 inline u32 lowest(u32 mask) { return u32(__builtin_ctz(mask)); }
@@ -42,6 +44,17 @@ inline u64 mix(u64 x) {  // splitmix64
 }
 
 // ---- executor.cpp ----
+void startBlock(Worker& worker, Launch& launch, u64 block);
+// What came of running a block up to its next barrier: it is over (or failed), goes on, or is at the cluster's barrier
+enum class Turn { over, again, cluster };
+Turn runTurn(Worker& worker);
+void endBlock(Worker& worker);
+const Fiber* waitingFiber(const Worker& worker);     // the first thread at a barrier
+void releaseBarrier(Worker& worker);                 // all threads that are at it go on
+void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line);
+std::string placeText(Index3 at);
+std::string threadName(const Fiber* fiber);
+std::string lineText(const Launch& launch, i32 line);
 bool runThread(Worker& worker, u32 warp, u32 lane);  // until it stops; false: the kernel failed
 bool exchange(Worker& worker, u32 warp);             // when no lane of the warp can run; false: they wait in vain
 // ---- orders.cpp ----
