@@ -11,6 +11,7 @@ import { emit, lower, type EmittedKernel, type LoweredKernel } from '../src/code
 import { sourceText } from '../src/codegen/emit/cuda.js'
 import type { Memory } from '../src/codegen/kernel.js'
 import { plan, type Group, type Plan } from '../src/codegen/plan.js'
+import type { Choices } from '../src/codegen/plan/choices.js'
 import type { Schedule } from '../src/codegen/schedule.js'
 import { openDevice, type OpenedDevice } from '../src/runtime/devices.js'
 import type { DeviceBuffer, Kernel, KernelArgument } from '../src/runtime/driver-device.js'
@@ -34,6 +35,8 @@ export interface Job {
   readonly editText?: (text: string, kernel: EmittedKernel) => string
   /** Fewer blocks make plans that do not split folds; see PlanOptions. */
   readonly blocks?: number
+  /** Decisions of the planner that are made; the rest is chosen by cost. */
+  readonly choices?: Choices
 }
 
 export interface Outcome {
@@ -89,7 +92,7 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }) })
+    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.choices === undefined ? {} : { choices: job.choices }) })
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)

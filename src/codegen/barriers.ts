@@ -21,6 +21,19 @@ function walk(body: readonly Statement[], pending: Pending): Statement[] {
   for (const s of body) {
     if (s.kind === 'barrier') { clear(pending); out.push(s); continue }
     if (s.kind === 'if') { out.push({ ...s, body: walk(s.body, pending) }); continue }
+    if (s.kind === 'for' && s.ring !== undefined) {
+      // Copies ahead fill the ring before the loop; each turn waits for its own, and all threads have left the slot that
+      // is filled next.
+      const touched = s.ring.loads.map(x => x.target)
+      if (touched.some(t => pending.written.has(t) || pending.read.has(t))) { clear(pending); out.push({ kind: 'barrier' }) }
+      const own = s.body[0]?.kind === 'barrier' && s.body[0].landed !== undefined ? s.body.slice(1) : s.body
+      const turn = empty()
+      out.push({ ...s, body: [{ kind: 'barrier', landed: s.ring.stages - 2 }, ...walk(own, turn)] })
+      // There may be no turn at all: what was open before is open still.
+      turn.read.forEach(t => pending.read.add(t))
+      turn.written.forEach(t => pending.written.add(t))
+      continue
+    }
     if (s.kind === 'for') {
       // The second turn starts with what the first one left; barriers found then belong into every turn.
       const turns = (p: Pending): Statement[] => walk(walk(s.body, p), p)

@@ -19,7 +19,7 @@ export function mentions(s: Statement): Mentions {
   switch (s.kind) {
     case 'comment': case 'barrier': break
     case 'let': m.indices.push(s.value); break
-    case 'for': m.indices.push(s.from, s.to); break
+    case 'for': m.indices.push(s.from, s.to); break   // a ring's copies are statements of their own: `flatten` lists them
     case 'if': m.values.push(s.condition); break
     case 'map': m.values.push(s.value); m.registers.push(s.target); break
     case 'fold':
@@ -30,6 +30,14 @@ export function mentions(s: Statement): Mentions {
     case 'stage': m.values.push(s.value); m.sharedWritten.push(s.target); break
     case 'spill': m.values.push(s.value); m.indices.push(...s.at); m.dims.push(...s.dims); m.sharedWritten.push(s.target); break
     case 'contract': m.registers.push(s.target); m.sharedRead.push(s.left, s.right); break
+    case 'mma':
+      m.registers.push(s.target)
+      for (const x of [s.a, s.b]) {
+        if (x.space === 'register') m.registers.push(x)
+        else { m.sharedRead.push(x.tile); m.indices.push(x.from) }
+      }
+      break
+    case 'pairs': m.values.push(s.value); m.registers.push(s.target); break
     case 'store': m.values.push(s.value, s.condition); m.indices.push(s.at); m.dims.push(...s.dims); break
     case 'select':
       m.values.push(s.selection.score, s.selection.found); m.indices.push(s.selection.length, s.selection.k, s.selection.base, s.selection.rank)
@@ -55,9 +63,9 @@ export function mentions(s: Statement): Mentions {
 const selectTiles = (s: Extract<Statement, { kind: 'select' }>): SharedTile[] =>
   [s.histogram, s.candidates, s.gathered, s.totals, s.state, s.cache, s.sorted?.keys, s.sorted?.positions].filter((t): t is SharedTile => t !== undefined)
 
-/** All statements, those within loops included, in order. */
+/** All statements, those within loops and the copies that loops make ahead included, in order. */
 export const flatten = (body: readonly Statement[]): Statement[] =>
-  body.flatMap(s => (s.kind === 'for' || s.kind === 'if' ? [s, ...flatten(s.body)] : [s]))
+  body.flatMap(s => (s.kind === 'for' ? [s, ...(s.ring?.loads ?? []), ...flatten(s.body)] : s.kind === 'if' ? [s, ...flatten(s.body)] : [s]))
 
 export const dimsOf = (k: Kernel): Dim[] => [...new Set(flatten(k.body).flatMap(s => mentions(s).dims))]
 export const sharedOf = (k: Kernel): SharedTile[] =>

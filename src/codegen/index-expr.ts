@@ -3,7 +3,7 @@
  * where they are provably true and 64 bits are used only where 32 cannot be proven to do.
  */
 import { fixedSize, printSize, type Size, type Sizes } from '../dsl/size.js'
-import type { Dim, Index, Value } from './kernel.js'
+import { padded, type Dim, type Index, type Value } from './kernel.js'
 
 export type { Index } from './kernel.js'
 
@@ -16,7 +16,7 @@ export const scalar = (name: string, max: number, below?: string): Index =>
   ({ op: 'scalar', name, min: 0, max, ...(below === undefined ? {} : { below }) })
 export const symbol = (name: string): Index => ({ op: 'symbol', name, min: 0, max: longest })
 // A dimension that its threads do not divide has coordinates beyond its extent.
-export const dimIndex = (dim: Dim): Index => ({ op: 'dim', dim, min: 0, max: Math.ceil(dim.extent / dim.threads) * dim.threads - 1 })
+export const dimIndex = (dim: Dim): Index => ({ op: 'dim', dim, min: 0, max: padded(dim) - 1 })
 export const valueIndex = (value: Value, max: number, below?: string): Index =>
   ({ op: 'value', value, min: 0, max, ...(below === undefined ? {} : { below }) })
 
@@ -110,6 +110,13 @@ export function evaluate(i: Index, sizes: Sizes): number {
     case 'max': return Math.max(evaluate(i.a, sizes), evaluate(i.b, sizes))
     case 'dim': case 'value': throw new Error(`a ${i.op} has no value outside a kernel`)
   }
+}
+
+/** The index with others in place of its leaves; data that it holds stays as it is. */
+export function substitute(i: Index, by: (leaf: Index) => Index): Index {
+  if (!('a' in i)) return by(i)
+  const a = substitute(i.a, by), b = substitute(i.b, by)
+  return { add, mul, div, mod, min, max }[i.op](a, b)
 }
 
 export const indexChildren = (i: Index): readonly Index[] => ('a' in i ? [i.a, i.b] : [])

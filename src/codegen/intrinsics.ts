@@ -1,10 +1,13 @@
 /**
  * The words that emitted kernels are written in. One record per intrinsic: its CUDA text, its host text and what it
- * means. PTX occurs in this file only. Only the records that a kernel uses (and those they use) are put before it.
+ * means. PTX occurs here and in intrinsics/ only. Only the records that a kernel uses (and those they use) are put
+ * before it.
  *
  * `host` texts stand on `runtime/emulator/emulator.h`, which defines the types, the memory accessors and the
  * `emu::` primitives that stop a fiber. A record with `text` is written in other intrinsics and reads the same on both.
  */
+import { copies } from './intrinsics/copies.js'
+import { tensorCores } from './intrinsics/tensor-cores.js'
 
 export interface Intrinsic {
   readonly meaning: string
@@ -216,6 +219,8 @@ template <class T, int N, class V> __device__ __forceinline__ void fill(T (&arra
   }
 }`,
   },
+  ...copies,
+  ...tensorCores,
 
   // ---- scans ----
   warpScan: {

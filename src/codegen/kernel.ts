@@ -28,22 +28,40 @@ export type Index = Range & (
 )
 
 /**
- * A dimension of register tiles. Element x lies in register ⌊x / threads⌋ of the threads with
- * (thread / stride) % threads = x % threads: neighbours lie in neighbouring threads.
+ * A dimension of register tiles. It is cut into `parts` equal stretches; within one, `pack` neighbours lie in registers of
+ * one thread, the next ones in the next of `threads` threads, and so on in turns: element x of a stretch lies in register
+ * ⌊x / (threads · pack)⌋ · pack + x % pack of the threads with (thread / stride) % threads = ⌊x / pack⌋ % threads.
+ * `parts` lie along (thread / partStride) % parts. Without pack and parts neighbours lie in neighbouring threads; with
+ * threads 8 and stride 4, or threads 4 and pack 2, a dimension lies as the rows and columns of mma's fragments do.
  */
 export interface Dim {
   readonly name: string
   readonly extent: number
   readonly threads: number
   readonly stride: number
+  /** Default 1. */
+  readonly pack?: number
+  /** Default 1: no stretches. */
+  readonly parts?: number
+  readonly partStride?: number
 }
-export const registers = (d: Dim): number => Math.ceil(d.extent / d.threads)
+export const packOf = (d: Dim): number => d.pack ?? 1
+export const partsOf = (d: Dim): number => d.parts ?? 1
+/** Registers of a thread that hold the dimension. */
+export const registers = (d: Dim): number => Math.ceil(d.extent / (d.threads * packOf(d) * partsOf(d))) * packOf(d)
+/** Length of a dimension with what its threads add to it. */
+export const padded = (d: Dim): number => registers(d) * d.threads * partsOf(d)
+/** Where a dimension lies along threads: lanes first, then parts. */
+export const threadFactors = (d: Dim): { readonly threads: number; readonly stride: number }[] =>
+  [{ threads: d.threads, stride: d.stride }, { threads: partsOf(d), stride: d.partStride ?? 1 }].filter(f => f.threads > 1)
 
 export interface RegisterTile {
   readonly space: 'register'
   readonly name: string
   readonly dtype: Dtype
   readonly dims: readonly Dim[]
+  /** An operand of mma: the pairs of the last dimension, 16 bits each, share registers of 32 bits. */
+  readonly paired?: boolean
 }
 
 export interface SharedTile {
@@ -53,9 +71,13 @@ export interface SharedTile {
   readonly axes: readonly { readonly name: string; readonly extent: number }[]
   /** Elements added to each row of the last axis, so that a column's elements lie in different banks. */
   readonly pad: number
+  /** The 16-byte chunks of row r stand at chunk ^ (r % 8): eight rows' chunks of one column lie in different banks. */
+  readonly swizzle?: boolean
+  /** So many tiles, used in turns: a loop fills those ahead while it uses one. */
+  readonly stages?: number
 }
 export const rowPitch = (t: SharedTile): number => t.axes[t.axes.length - 1]!.extent + t.pad
-export const sharedElements = (t: SharedTile): number => t.axes.slice(0, -1).reduce((n, a) => n * a.extent, rowPitch(t))
+export const sharedElements = (t: SharedTile): number => t.axes.slice(0, -1).reduce((n, a) => n * a.extent, rowPitch(t)) * (t.stages ?? 1)
 
 /** An array in global memory: an input, an output or a value that one kernel leaves for another. */
 export interface Memory {
@@ -141,7 +163,7 @@ export type Statement =
   | { readonly kind: 'comment'; readonly text: string; readonly source?: Source | undefined }
   /** An integer by name: block-uniform, or one for each thread if it mentions a dimension with one register. */
   | { readonly kind: 'let'; readonly name: string; readonly value: Index }
-  | { readonly kind: 'for'; readonly variable: string; readonly from: Index; readonly to: Index; readonly step: number; readonly body: readonly Statement[] }
+  | { readonly kind: 'for'; readonly variable: string; readonly from: Index; readonly to: Index; readonly step: number; readonly body: readonly Statement[]; readonly ring?: Ring; readonly rolled?: boolean }
   /** The condition is the same for the whole block. */
   | { readonly kind: 'if'; readonly condition: Value; readonly body: readonly Statement[] }
   /** Every element of the tile becomes the value. `fresh` declares the tile. */
@@ -152,12 +174,17 @@ export type Statement =
   | { readonly kind: 'merge'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly values: readonly Value[] }
   /** Puts the components of the threads along a dimension of one warp together; all of them then hold the result. */
   | { readonly kind: 'combine'; readonly components: readonly RegisterTile[]; readonly monoid: Monoid; readonly over: Dim }
-  /** All threads fill a shared tile; `at` are the variables of its axes in `value`. `vector` neighbours go at once. */
-  | { readonly kind: 'stage'; readonly target: SharedTile; readonly at: readonly Extract<Index, { op: 'scalar' }>[]; readonly value: Value; readonly vector: number }
+  /** All threads fill a shared tile; `at` are the variables of its axes in `value`. `vector` neighbours go at once. A ring's
+   * copies fill the stage `slot` and are asynchronous: 16 bytes of an array each, or zeros. */
+  | { readonly kind: 'stage'; readonly target: SharedTile; readonly at: readonly Extract<Index, { op: 'scalar' }>[]; readonly value: Value; readonly vector: number; readonly slot?: string }
   /** Every element of a register tile goes to its place in a shared tile. */
   | { readonly kind: 'spill'; readonly target: SharedTile; readonly dims: readonly Dim[]; readonly at: readonly Index[]; readonly value: Value }
-  /** target += left × right, summed over the last-named axis of each; `path` is the schedule's. */
-  | { readonly kind: 'contract'; readonly target: RegisterTile; readonly left: SharedTile; readonly right: SharedTile; readonly over: string; readonly extent: number; readonly path: 'scalar' }
+  /** target += left × right, summed over the axis `over` of both, by each thread's own products. */
+  | { readonly kind: 'contract'; readonly target: RegisterTile; readonly left: SharedTile; readonly right: SharedTile; readonly over: string; readonly extent: number }
+  /** target += a × b by tensor cores: `a` along the target's dimension `m` (8 lanes), `b` along `n` (pairs in 4 lanes). */
+  | { readonly kind: 'mma'; readonly target: RegisterTile; readonly a: SharedPart; readonly b: SharedPart | RegisterTile; readonly m: Dim; readonly n: Dim; readonly over: string; readonly extent: number }
+  /** Fills a paired tile: `at` is the position along its last dimension; `vector` 2 loads a pair at once. */
+  | { readonly kind: 'pairs'; readonly target: RegisterTile; readonly at: Extract<Index, { op: 'scalar' }>; readonly value: Value; readonly vector: number }
   /** Every element goes to memory where the condition holds. Threads that hold copies write once. `vector` at once. */
   | { readonly kind: 'store'; readonly memory: Memory; readonly dims: readonly Dim[]; readonly at: Index; readonly value: Value; readonly condition: Value; readonly vector: number }
   /** Finds and stores the positions of the best elements. `cache` has the keys of a row that fits, `sorted` what is put in order. */
@@ -168,7 +195,26 @@ export type Statement =
     readonly gathered?: SharedTile
     readonly cache?: SharedTile; readonly sorted?: { readonly keys: SharedTile; readonly positions: SharedTile }
   }
-  | { readonly kind: 'barrier' }
+  /** `landed`: before the barrier, the thread's asynchronous copies have landed but for so many tiles. */
+  | { readonly kind: 'barrier'; readonly landed?: number }
+
+/** An operand of mma in shared memory: a tile or one of its stages, from element `from` of the dimension that a loop divides. */
+export interface SharedPart {
+  readonly space: 'part'
+  readonly tile: SharedTile
+  readonly slot?: string
+  /** Added to the position along the axis called `fromAxis`. */
+  readonly from: Index
+  readonly fromAxis: string
+}
+
+/** What a loop copies ahead: each turn uses slot `slot` of the tiles; the copies of turns to come are under way. */
+export interface Ring {
+  readonly slot: string
+  readonly stages: number
+  /** Copies of one turn's tiles, in terms of the loop's variable. */
+  readonly loads: readonly Extract<Statement, { kind: 'stage' }>[]
+}
 
 export interface GridAxis {
   readonly name: string
@@ -183,6 +229,8 @@ export interface Kernel {
   readonly threads: number
   /** Neighbouring blocks that run together and read each other's shared memory. */
   readonly cluster?: number
+  /** Blocks that a multiprocessor should hold at once, a bound on registers. Default 1. */
+  readonly residency?: number
   /** Blocks, fastest first: blockIdx.x runs over their product. */
   readonly grid: readonly GridAxis[]
   readonly inputs: readonly Memory[]

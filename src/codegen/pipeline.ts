@@ -4,9 +4,11 @@
 import { check } from './check.js'
 import { placeBarriers } from './barriers.js'
 import { emit, type EmittedKernel } from './emit/cuda.js'
-import { layoutShared } from './facts.js'
+import { flatten, layoutShared } from './facts.js'
 import type { Kernel, Memory } from './kernel.js'
 import { groupSummary } from './explain.js'
+import { inside, longAxes } from './folds.js'
+import { unknownTile } from './lower/tile-dims.js'
 import { lowerPoint } from './lower/point.js'
 import { lowerSelect } from './lower/select.js'
 import { lowerStream } from './lower/stream.js'
@@ -17,6 +19,7 @@ import { freshNames } from './reserved.js'
 import { defaultPoint, invalid, streamCandidates, type Schedule } from './schedule.js'
 import { chooseSelect, type SelectSizes } from './schedule-select.js'
 import { portable, type Target } from './target.js'
+import { mmaCandidates, type MmaFacts } from './schedule-mma.js'
 import { WeftError } from '../dsl/errors.js'
 import { axisOf, type Axis, type Of } from '../dsl/expr.js'
 import { evaluateSize, fixedSize, type Size, type Sizes } from '../dsl/size.js'
@@ -50,28 +53,49 @@ export function lower(plan: Plan, schedules: Schedules = {}, target: Target = po
   return plan.groups.flatMap(group => {
     const wanted = schedules[group.name]
     if (wanted !== undefined) {
-      if (wanted.rule !== group.rule) throw new WeftError('schedule', `kernel ${group.name} is of the rule ${group.rule}, its schedule of ${wanted.rule}`, { fix: 'use a schedule that `explain --stage schedule` prints' })
-      const reason = invalid(wanted, target)
-      if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values' })
+      const reason = refusal(group, wanted, target)
+      if (reason !== undefined) throw new WeftError('schedule', `kernel ${group.name}: ${reason}`, { fix: 'choose other values, or start from what `explain --stage schedule` prints' })
       return finished(group, wanted, target)
     }
     return lowerDefault(group, target, plan.sizes)
   })
 }
 
+/** Why a schedule cannot be used for a kernel of a plan on the target, or nothing. What is not refused compiles and runs. */
+export function refusal(group: Group, schedule: Schedule, target: Target = portable): string | undefined {
+  if (schedule.rule !== group.rule) return `it is of the rule ${group.rule}, the schedule of ${schedule.rule}`
+  const wrong = invalid(schedule, target)
+  if (wrong !== undefined) return wrong
+  const kernels = lowerRule(group, schedule), bytes = Math.max(...kernels.map(k => layoutShared(k).bytes))
+  if (bytes > target.sharedPerBlock) return `its tiles take ${bytes} bytes of shared memory: a block has ${target.sharedPerBlock}`
+  if (schedule.rule === 'stream' && schedule.path === 'mma' && !kernels.some(usesTensorCores)) return 'path is mma, and it has no contraction of two 16-bit operands that tensor cores could multiply'
+  return undefined
+}
+const usesTensorCores = (k: Kernel): boolean => flatten(k.body).some(s => s.kind === 'mma')
+
 function lowerDefault(group: Group, target: Target, sizes: Sizes): LoweredKernel[] {
   if (group.rule === 'point') return finished(group, defaultPoint, target)
   if (group.rule === 'select') return finished(group, chooseSelect(selectSizes(group, sizes), target), target)
   // More would leave one block to a multiprocessor, even where there is more.
   const most = Math.min(target.sharedPerBlock, portable.sharedPerBlock)
-  // The largest tile whose operands fit.
-  for (const schedule of streamCandidates) {
-    const [kernel] = lowerRule(group, schedule)
-    if (layoutShared(kernel!).bytes <= most) return [{ group, schedule, kernel: runPasses(kernel!, target) }]
+  // Tensor cores where they can be used; the largest tile whose operands fit.
+  const facts = mmaFacts(group)
+  for (const schedule of [...(facts === undefined ? [] : mmaCandidates(facts)), ...streamCandidates]) {
+    const kernel = lowerRule(group, schedule)[0]!
+    if (schedule.path === 'mma' && !usesTensorCores(kernel)) continue
+    if (layoutShared(kernel).bytes <= most) return [{ group, schedule, kernel: runPasses(kernel, target) }]
   }
   // No tile fits: every thread computes its elements by itself.
   if (group.roots.every(r => r.stored.form === 'array')) return [{ group, schedule: defaultPoint, kernel: runPasses(rules.point(group, defaultPoint)[0]!, target) }]
   throw new WeftError('shared-memory', `kernel ${group.name}: no tile fits ${most} bytes of shared memory`, { fix: 'shorten the axes that are contracted or folded within a tile' })
+}
+
+/** What a default schedule on tensor cores is made from; nothing where no contraction has 16-bit operands. */
+function mmaFacts(group: Group): MmaFacts | undefined {
+  const contractions = group.roots.flatMap(r => inside(r.node, e => e !== r.node && group.loads.has(e))).filter((e): e is Of<'contract'> => e.kind === 'contract' && e.left.dtype === e.right.dtype && (e.left.dtype === 'bf16' || e.left.dtype === 'f16'))
+  if (contractions.length === 0) return undefined
+  const rows = group.shape!.rows.reduce((n, r) => n * (fixedSize(r.axis.size) ?? unknownTile), 1)
+  return { rows, depth: Math.max(16, ...contractions.filter(e => longAxes(e).length === 0).map(e => fixedSize(axisOf(e.left, e.over[0]!)!.size) ?? 16)) }
 }
 
 const lowerRule = (group: Group, schedule: Schedule): readonly Kernel[] => rules[group.rule](group, schedule as never)

@@ -5,10 +5,10 @@
  */
 import { shortSource } from '../dsl/source.js'
 import { memoryText } from './explain.js'
-import { symbolName } from './emit/expression.js'
+import { symbolName } from './emit/terms.js'
 import { flatten, layoutShared, mentions, sharedOf } from './facts.js'
 import type { Index } from './index-expr.js'
-import { sharedElements, type Dim, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from './kernel.js'
+import { packOf, sharedElements, threadFactors, type Dim, type Kernel, type RegisterTile, type SharedPart, type SharedTile, type Statement, type Value } from './kernel.js'
 import { byteSize } from '../dsl/dtype.js'
 
 export function printKernel(k: Kernel): string {
@@ -26,10 +26,11 @@ export function printKernel(k: Kernel): string {
   return lines.join('\n') + '\n'
 }
 
-const dimText = (d: Dim): string => (d.threads === 1 ? `${d.name} ${d.extent}` : `${d.name} ${d.extent}/${d.threads}`)
+const dimText = (d: Dim): string => [`${d.name} ${d.extent}`, ...threadFactors(d).map(f => f.threads)].join('/') + (packOf(d) === 1 ? '' : ` in ${packOf(d)}s`)
+const operandText = (x: SharedPart | RegisterTile): string => (x.space === 'register' ? x.name : x.slot === undefined ? x.tile.name : `${x.tile.name}[${x.slot}]`)
 const registerText = (t: RegisterTile): string => `register ${t.dtype} ${t.name}[${t.dims.map(dimText).join(', ')}]`
 const sharedText = (t: SharedTile): string =>
-  `shared   ${t.dtype} ${t.name}[${t.axes.map(a => `${a.name} ${a.extent}`).join(', ')}]${t.pad > 0 ? `  rows padded by ${t.pad}` : ''}  ${sharedElements(t) * byteSize[t.dtype]} bytes`
+  `shared   ${t.dtype} ${t.name}[${t.stages === undefined ? '' : `stage ${t.stages}, `}${t.axes.map(a => `${a.name} ${a.extent}`).join(', ')}]${t.pad > 0 ? `  rows padded by ${t.pad}` : ''}${t.swizzle === true ? '  swizzled' : ''}  ${sharedElements(t) * byteSize[t.dtype]} bytes`
 
 const body = (list: readonly Statement[], indent: string): string[] => list.flatMap(s => statement(s).flatMap(line => (typeof line === 'string' ? [indent + line] : body(line, `${indent}  `))))
 
@@ -44,21 +45,24 @@ function statement(s: Statement): Lines {
     case 'comment': return [`# ${s.text}${s.source === undefined ? '' : `   ${shortSource(s.source)}`}`]
     // A position that is named after the dimension it counts along: the dimension's own coordinate needs another name.
     case 'let': return [`let ${s.name} = ${indexText(s.value).replace(new RegExp(`\\b${s.name}\\b`, 'g'), `${s.name}Lane`)}`]
-    case 'for': return [`for ${s.variable} in ${indexText(s.from)} .. ${indexText(s.to)}${s.step === 1 ? '' : ` step ${s.step}`}:`, s.body]
+    case 'for': return [`for ${s.variable} in ${indexText(s.from)} .. ${indexText(s.to)}${s.step === 1 ? '' : ` step ${s.step}`}${s.ring === undefined ? '' : `, ${s.ring.stages} stages`}:`,
+      ...(s.ring === undefined ? [] : [s.ring.loads]), s.body]
     case 'if': return [`if ${valueText(s.condition)}:`, s.body]
     case 'map': return [`map      ${s.target.name} <- ${valueText(s.value)}`]
     case 'fold': return [`fold     ${tiles(s.components)} <- ${s.monoid.name} over ${s.over.map(d => d.name).join(', ')} of ${valueText(s.element)}${s.counted === undefined ? '' : unlessSure(s.counted, 'where')}`]
     case 'merge': return [`merge    ${tiles(s.components)} <- ${s.monoid.name} with ${s.values.map(v => valueText(v)).join(', ')}`]
     case 'combine': return [`combine  ${tiles(s.components)} <- ${s.monoid.name} along the threads of ${s.over.name}`]
-    case 'stage': return [`stage    ${s.target.name}[${s.at.map(i => indexText(i)).join(', ')}] <- ${valueText(s.value)}${together(s.vector)}`]
+    case 'stage': return [`${s.slot === undefined ? 'stage   ' : 'ahead   '} ${s.target.name}[${s.slot === undefined ? '' : `${s.slot}, `}${s.at.map(i => indexText(i)).join(', ')}] <- ${valueText(s.value)}${together(s.vector)}`]
     case 'spill': return [`spill    ${s.target.name}[${s.at.map(i => indexText(i)).join(', ')}] <- ${valueText(s.value)}`]
-    case 'contract': return [`contract ${s.target.name} += ${s.left.name} × ${s.right.name} over ${s.over} ${s.extent}  (${s.path})`]
+    case 'contract': return [`contract ${s.target.name} += ${s.left.name} × ${s.right.name} over ${s.over} ${s.extent}`]
+    case 'mma': return [`mma      ${s.target.name} += ${operandText(s.a)} × ${operandText(s.b)} over ${s.over} ${s.extent}`]
+    case 'pairs': return [`pairs    ${s.target.name} <- ${valueText(s.value)}${together(s.vector)}`]
     case 'store': return [`store    ${s.memory.name}[${indexText(s.at)}] <- ${valueText(s.value)}${unlessSure(s.condition, 'where')}${together(s.vector)}`]
     case 'select': {
       const { selection: x } = s
       return [`select   ${x.target.name}[${indexText(x.base)} ..] <- ${indexText(x.k)} best of ${x.at.name} in 0 .. ${indexText(x.length)} by ${valueText(x.score)}, in order of ${x.order}`]
     }
-    case 'barrier': return ['barrier']
+    case 'barrier': return [s.landed === undefined ? 'barrier' : `barrier when all but ${s.landed} tiles have landed`]
   }
 }
 

@@ -34,6 +34,13 @@ function affine(i: Index): Affine {
   return form
 }
 
+/** By how much an index grows with a scalar, if that is a constant. */
+export function growth(i: Index, name: string): number | undefined {
+  const { atoms } = affine(i)
+  const inside = [...atoms.keys()].some(key => key !== name && new RegExp(`(^|[^\\w|<])${name}([^\\w|>]|$)`).test(key))
+  return inside ? undefined : atoms.get(name)?.coefficient ?? 0
+}
+
 /** Equal keys mean equal values. */
 export function atomKey(i: Index): string {
   switch (i.op) {

@@ -32,6 +32,12 @@ export interface Monoid {
   readonly ordered: boolean
   /** Whether an axis without elements has a result. */
   readonly emptyAllowed: boolean
+  /**
+   * Where the components but one are sums relative to that one, the shift: `combine` puts the shifts together to `to`, and
+   * of each side takes factor(from, to) times each sum, `from` being its own shift. So several elements can be added with
+   * one change of the shift. In the variables `from` and `to`.
+   */
+  readonly rescale?: { readonly shift: string; readonly factor: Scalar }
 }
 
 type Values<C> = { readonly [N in keyof C]: Scalar }
@@ -46,6 +52,8 @@ export interface MonoidDefinition<C extends Readonly<Record<string, Dtype>>> {
   /** True if the order of elements matters. Default false. */
   readonly ordered?: boolean
   readonly emptyAllowed?: boolean
+  /** See `Monoid`. It must say what `combine` says; devices may use either. */
+  readonly rescale?: { readonly shift: keyof C & string; readonly factor: (from: Scalar, to: Scalar, $: Scalars) => Scalar }
 }
 
 /**
@@ -84,10 +92,22 @@ export function monoid<C extends Readonly<Record<string, Dtype>>>(name: string, 
   }))
   const result = d.result(vars(''), variable('count', 'f32'), scalars)
   if (!isScalar(result)) throw languageError('monoid', `${name}: result gives ${nameValue(result)}`, 'give a scalar', userSource())
+  const rescale = d.rescale === undefined ? undefined : rescaling(name, d.rescale.shift, components, d.rescale.factor)
   return Object.freeze({
     name, takes: d.takes, components: Object.freeze(components), result,
-    ordered: d.ordered ?? false, emptyAllowed: d.emptyAllowed ?? false,
+    ordered: d.ordered ?? false, emptyAllowed: d.emptyAllowed ?? false, ...(rescale === undefined ? {} : { rescale }),
   })
+}
+
+function rescaling(name: string, shift: string, components: readonly Component[], factor: (from: Scalar, to: Scalar, $: Scalars) => Scalar): Monoid['rescale'] {
+  const own = components.find(c => c.name === shift)
+  const other = components.find(c => c.dtype !== 'f32')
+  if (own === undefined || other !== undefined || components.length < 2) {
+    throw languageError('monoid', `${name}: ${own === undefined ? `rescale names '${shift}', which is no component` : other === undefined ? 'rescale needs sums beside the shift' : `rescale needs f32 components, '${other.name}' is ${other.dtype}`}`, 'leave rescale out, or name the component that the others are relative to', userSource())
+  }
+  const f = factor(variable('from', own.dtype), variable('to', own.dtype), scalars)
+  if (!isScalar(f) || f.dtype !== 'f32') throw languageError('monoid', `${name}: rescale's factor gives ${isScalar(f) ? f.dtype : nameValue(f)}`, 'give an f32 scalar', userSource())
+  return Object.freeze({ shift, factor: f })
 }
 
 const one = (name: string, dtype: Dtype, identity: number | boolean, combine: 'add' | 'max' | 'min' | 'and' | 'or', emptyAllowed: boolean): Monoid =>
@@ -114,6 +134,9 @@ export const meanMonoid: Monoid = monoid('mean', {
   result: (c, count) => applyBinary('div', c.total, count),
 })
 
+/** e^(from − to). An infinite maximum: x − m is NaN for x = m, but e^0 is meant. */
+const change = (from: Scalar, to: Scalar, $: Scalars): Scalar => $.exp($.where($.eq(from, to), 0, $.sub(from, to)))
+
 /** The pair (m, l): the maximum and the sum of e^(x - m). `part` chooses the result. Source: Milakov and Gimelshein 2018. */
 export function expSumMonoid(part: 'max' | 'sum' | 'logSumExp'): Monoid {
   return monoid(part === 'logSumExp' ? 'logSumExp' : `expSum.${part}`, {
@@ -121,10 +144,9 @@ export function expSumMonoid(part: 'max' | 'sum' | 'logSumExp'): Monoid {
     lift: x => ({ m: x, l: 1 }),
     combine: (a, b, $) => {
       const m = $.max(a.m, b.m)
-      // An infinite maximum: x - m is NaN for x = m, but e^0 is meant.
-      const scaled = (c: Values<{ m: Dtype; l: Dtype }>): Scalar => $.mul(c.l, $.exp($.where($.eq(c.m, m), 0, $.sub(c.m, m))))
-      return { m, l: $.add(scaled(a), scaled(b)) }
+      return { m, l: $.add($.mul(a.l, change(a.m, m, $)), $.mul(b.l, change(b.m, m, $))) }
     },
+    rescale: { shift: 'm', factor: change },
     result: (c, _, $) => (part === 'max' ? c.m : part === 'sum' ? c.l : $.add(c.m, $.log(c.l))),
   })
 }

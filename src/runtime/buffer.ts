@@ -41,8 +41,12 @@ export class DeviceBuffer implements Disposable {
     this.#alive = false
   }
 
-  /** The end of a `using` block: frees unless that was done already. */
+  /** The end of a `using` block: frees unless that was done already. What the driver refuses now, the end of the device tries again. */
   [Symbol.dispose](): void {
-    if (this.#alive) this.free()
+    try {
+      if (this.#alive) this.free()
+    } catch {
+      // An error here would take the place of the one that ended the block; a sticky one is met by the next call.
+    }
   }
 }

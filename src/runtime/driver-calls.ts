@@ -3,7 +3,8 @@
  * everything that shares the context, so that later calls report the cause and not its echo.
  */
 import { WeftError } from '../dsl/errors.js'
-import { CudaError, isSticky } from './errors.js'
+import { isSticky } from './advice.js'
+import { CudaError } from './errors.js'
 import type { Driver, driverTable, Library } from './ffi/index.js'
 
 export type DriverLibrary = Pick<Library<typeof driverTable>, 'ffi' | 'file' | 'functions' | 'has'>
@@ -20,6 +21,8 @@ export class DriverCalls {
   lastKernel = ''
   /** What a message calls the device. */
   device = ''
+  /** CUcontext, while there is one. */
+  context = 0n
 
   readonly #explain: (() => string) | undefined
   readonly #emulated: boolean
@@ -42,21 +45,39 @@ export class DriverCalls {
     return (this.library.functions[name] as (...args: readonly unknown[]) => number)(...args)
   }
 
-  /** For clean-up: an error is dropped, and a poisoned context is not called at all. */
-  quietly<N extends keyof Driver & string>(name: N, ...args: Arguments<N>): void {
-    if (this.poison !== undefined) return
+  /** The context is current per thread, and other libraries in the process may change it between two calls of ours. */
+  enter(): void {
+    this.run('cuCtxSetCurrent', this.context)
+  }
+
+  /**
+   * For clean-up, where an error must not take the place of the one that made it necessary: a sticky one poisons, others
+   * are dropped. A context that is poisoned or released is not called at all.
+   * @returns whether the call was made; false where even the context could not be made current
+   */
+  quietly<N extends keyof Driver & string>(name: N, ...args: Arguments<N>): boolean {
+    if (this.poison !== undefined || this.context === 0n) return true
+    const entered = this.library.functions.cuCtxSetCurrent(this.context)
+    if (entered !== 0) {
+      this.error('cuCtxSetCurrent', entered)
+      return false
+    }
     const status = (this.library.functions[name] as (...args: readonly unknown[]) => number)(...args)
     if (status !== 0) this.error(name, status)
+    return true
+  }
+
+  /** The device and the last kernel, for messages. */
+  get where(): string {
+    return [this.device, this.lastKernel === '' ? '' : `last kernel launched: ${this.lastKernel}`].filter((part) => part !== '').join('; ')
   }
 
   /** The error for a status; a sticky one is remembered. */
   error(name: string, status: number): CudaError {
-    const kernel = this.lastKernel === '' ? '' : `last kernel launched: ${this.lastKernel}`
-    const context = [this.device, kernel].filter((part) => part !== '').join('; ')
     // It may end with a quoted line of the kernel, whose semicolon would meet the one of the next sentence.
     const own = isSticky(status) ? (this.#explain?.() ?? '').replace(/\s*;?\s*$/, '') : ''
     const text = this.describe('cuGetErrorString', status)
-    const error = new CudaError(name, status, this.describe('cuGetErrorName', status), own === '' ? text : `${text}: ${own}`, context, 'cuda', this.#emulated)
+    const error = new CudaError(name, status, this.describe('cuGetErrorName', status), own === '' ? text : `${text}: ${own}`, this.where, this.#emulated)
     if (error.sticky) this.poison ??= error
     return error
   }

@@ -8,7 +8,8 @@
 import { WeftError } from '../dsl/errors.js'
 import { DeviceBuffer } from './buffer.js'
 import { DriverCalls, ended, type DriverLibrary } from './driver-calls.js'
-import { EnvironmentError, OutOfMemoryError, type LiveBuffer } from './errors.js'
+import { openContext, releaseContext, type DeviceKind, type DeviceLimits } from './driver-open.js'
+import { outOfMemory, OutOfMemoryError, type LiveBuffer } from './errors.js'
 import { Graph } from './graph.js'
 import { Kernel, Module, ParameterBlock, type KernelArgument } from './module.js'
 import { Stream, TimingEvent, type StreamHost } from './stream.js'
@@ -18,6 +19,7 @@ export { DeviceBuffer } from './buffer.js'
 export { Graph } from './graph.js'
 export { Kernel, Module, type KernelArgument, type ScalarArgument } from './module.js'
 export { Stream, TimingEvent } from './stream.js'
+export type { DeviceLimits } from './driver-open.js'
 export type { CompileRequest, Compiler, KernelImage, KernelResources } from './compiler.js'
 
 export interface LaunchShape {
@@ -32,7 +34,7 @@ export interface LaunchShape {
 }
 
 export interface DriverDeviceOptions {
-  readonly kind: 'cuda' | 'emulator'
+  readonly kind: DeviceKind
   readonly ordinal?: number
   /** Waits after each launch, so that an error names its kernel. Slow; for finding faults. */
   readonly checkLaunches?: boolean
@@ -40,21 +42,12 @@ export interface DriverDeviceOptions {
   readonly explain?: () => string
 }
 
-/** CUdevice_attribute. */
-const attribute = {
-  maxThreadsPerBlock: 1, maxGridX: 5, maxGridY: 6, maxGridZ: 7, sharedPerBlock: 8, warpSize: 10, clockKhz: 13,
-  multiprocessors: 16, memoryClockKhz: 36, memoryBusBits: 37, l2Bytes: 38, capabilityMajor: 75, capabilityMinor: 76,
-  sharedPerMultiprocessor: 81, registersPerMultiprocessor: 82, sharedPerBlockOptin: 97,
-} as const
-export type DeviceLimits = { readonly [K in keyof typeof attribute]: number }
-
 const maxDynamicShared = 8   // CUfunction_attribute
-const outOfMemory = 2
 /** Dynamic and static shared memory together need no opting in up to here. */
 const plainShared = 48 * 1024
 
 export class DriverDevice implements Disposable {
-  readonly kind: 'cuda' | 'emulator'
+  readonly kind: DeviceKind
   readonly name: string
   readonly ordinal: number
   /** 'sm_90': what to compile for. */
@@ -64,7 +57,6 @@ export class DriverDevice implements Disposable {
   readonly defaultStream: Stream
   readonly #calls: DriverCalls
   readonly #device: number
-  readonly #context: bigint
   readonly #parameters: ParameterBlock
   readonly #checkLaunches: boolean
   readonly #live = new Set<Disposable>()
@@ -74,42 +66,19 @@ export class DriverDevice implements Disposable {
   /** Retains the device's primary context, which other users of the driver in this process share. */
   constructor(library: DriverLibrary, { kind, ordinal = 0, checkLaunches = false, explain }: DriverDeviceOptions) {
     const calls = new DriverCalls(library, explain, kind === 'emulator')
-    const number = new Int32Array(1)
+    const { handle, name, limits, arch, driverVersion } = openContext(calls, kind, ordinal)
     this.kind = kind
     this.ordinal = ordinal
+    this.name = name
+    this.arch = arch
+    this.limits = limits
+    this.driverVersion = driverVersion
     this.#calls = calls
+    this.#device = handle
     this.#checkLaunches = checkLaunches
-    this.driverVersion = initialise(calls)
-    calls.run('cuDeviceGetCount', number)
-    const count = number[0] ?? 0
-    if (ordinal >= count) {
-      throw new EnvironmentError('no-device', `there is no device ${kind}:${ordinal}: the driver shows ${count} device${count === 1 ? '' : 's'}`, {
-        fix: count === 0 ? 'look at CUDA_VISIBLE_DEVICES, or use --device emulator' : `use ${kind}:0${count > 1 ? ` to ${kind}:${count - 1}` : ''}`,
-      })
-    }
-    calls.run('cuDeviceGet', number, ordinal)
-    this.#device = number[0] ?? 0
-    const name = Buffer.alloc(256)
-    calls.run('cuDeviceGetName', name, name.length, this.#device)
-    this.name = name.toString('utf8', 0, Math.max(0, name.indexOf(0)))
-    calls.device = `${kind}:${ordinal} ${this.name}`
-    this.limits = Object.fromEntries(Object.entries(attribute).map(([key, id]) => {
-      calls.run('cuDeviceGetAttribute', number, id, this.#device)
-      return [key, number[0] ?? 0]
-    })) as DeviceLimits
-    this.arch = `sm_${this.limits.capabilityMajor}${this.limits.capabilityMinor}`
-    const context = new BigUint64Array(1)
-    calls.run('cuDevicePrimaryCtxRetain', context, this.#device)
-    this.#context = context[0] ?? 0n
     this.#parameters = new ParameterBlock(library.ffi)
-    this.#host = { calls, enter: () => this.#enter(), forget: (resource) => this.#live.delete(resource) }
+    this.#host = { calls, enter: () => this.#enter(), keep: (resource) => this.#live.add(resource), forget: (resource) => this.#live.delete(resource) }
     this.defaultStream = new Stream(this.#host, 0n, false)
-    try {
-      this.#enter()
-    } catch (error) {
-      calls.quietly('cuDevicePrimaryCtxRelease_v2', this.#device)
-      throw error
-    }
   }
 
   get multiprocessors(): number {
@@ -126,10 +95,9 @@ export class DriverDevice implements Disposable {
     return this.#calls.poison
   }
 
-  // The context is current per thread, and other libraries in the process may change it between two calls of ours.
   #enter(): void {
     if (!this.#open) throw ended(`the device ${this.kind}:${this.ordinal}`, 'a device was used')
-    this.#calls.run('cuCtxSetCurrent', this.#context)
+    this.#calls.enter()
   }
 
   memory(): { readonly free: number; readonly total: number } {
@@ -165,8 +133,11 @@ export class DriverDevice implements Disposable {
     const largest: LiveBuffer[] = []
     for (const one of this.#live) if (one instanceof DeviceBuffer && one.owned) largest.push({ label: one.label, bytes: one.bytes })
     largest.sort((a, b) => b.bytes - a.bytes)
-    const { free, total } = this.memory()
-    return new OutOfMemoryError('cuMemAlloc_v2', this.#calls.describe('cuGetErrorName', outOfMemory), needed, free, total, largest.slice(0, 5))
+    const free = new BigUint64Array(1), total = new BigUint64Array(1)
+    const status = this.#calls.status('cuMemGetInfo_v2', free, total)
+    if (status !== 0) this.#calls.error('cuMemGetInfo_v2', status)
+    return new OutOfMemoryError('cuMemAlloc_v2', this.#calls.describe('cuGetErrorName', outOfMemory), needed,
+      status === 0 ? { free: Number(free[0]), total: Number(total[0]) } : undefined, largest.slice(0, 5), this.#calls.where)
   }
 
   /** A buffer over memory that someone else owns. */
@@ -218,9 +189,7 @@ export class DriverDevice implements Disposable {
     this.#enter()
     const handle = new BigUint64Array(1)
     this.#calls.run('cuStreamCreate', handle, 0)
-    const stream = new Stream(this.#host, handle[0] ?? 0n, true)
-    this.#live.add(stream)
-    return stream
+    return new Stream(this.#host, handle[0] ?? 0n, true)
   }
 
   /** The stream of a caller, by its CUstream. It is never destroyed here. */
@@ -230,17 +199,13 @@ export class DriverDevice implements Disposable {
 
   event(): TimingEvent {
     this.#enter()
-    const event = new TimingEvent(this.#host)
-    this.#live.add(event)
-    return event
+    return new TimingEvent(this.#host)
   }
 
   /** Records what `work` enqueues on the stream, for replaying with one call. */
   capture(stream: Stream, work: () => void): Graph {
     this.#enter()
-    const graph = new Graph(this.#host, stream, work)
-    this.#live.add(graph)
-    return graph
+    return new Graph(this.#host, stream, work)
   }
 
   /** Device milliseconds of what `work` enqueues on the stream. */
@@ -262,9 +227,7 @@ export class DriverDevice implements Disposable {
     const elf = image[0] === 0x7f && image[1] === 0x45
     const ended = elf || image[image.length - 1] === 0 ? image : Buffer.concat([image, Buffer.alloc(1)])
     this.#calls.run('cuModuleLoadData', handle, ended)
-    const module = new Module(this.#host, handle[0] ?? 0n)
-    this.#live.add(module)
-    return module
+    return new Module(this.#host, handle[0] ?? 0n)
   }
 
   /** Enqueues a kernel and returns. What the host can check is checked before. */
@@ -306,29 +269,11 @@ export class DriverDevice implements Disposable {
   /** Frees everything this device handed out and releases the context. */
   [Symbol.dispose](): void {
     if (!this.#open) return
-    for (const resource of [...this.#live].reverse()) {
-      try {
-        resource[Symbol.dispose]()
-      } catch {
-        // The first error was reported where it happened; the rest must still be freed.
-      }
-    }
+    // Twice, because what the driver refused to take back once it may take back now. Nothing here throws: an error was
+    // reported where it happened.
+    for (let round = 0; round < 2; round++) for (const resource of [...this.#live].reverse()) resource[Symbol.dispose]()
     this.#live.clear()
     this.#open = false
-    // The emulator's context is reset by its last release, so that a fault need not end the process.
-    if (this.kind === 'emulator') this.#calls.library.functions.cuDevicePrimaryCtxRelease_v2(this.#device)
-    else this.#calls.quietly('cuDevicePrimaryCtxRelease_v2', this.#device)
+    releaseContext(this.#calls, this.kind, this.#device)
   }
-}
-
-/** cuInit, with what its failure means for the machine. Gives the driver's CUDA version, 13050. */
-function initialise(calls: DriverCalls): number {
-  const status = calls.status('cuInit', 0)
-  if (status !== 0) {
-    const cause = calls.error('cuInit', status)
-    throw new EnvironmentError('driver-init', `the driver in ${calls.library.file} does not start: ${cause.reason}`, { cause, fix: cause.fix })
-  }
-  const version = new Int32Array(1)
-  calls.run('cuDriverGetVersion', version)
-  return version[0] ?? 0
 }

@@ -15,23 +15,23 @@ export class Graph implements Disposable {
     const { calls } = host
     const graph = new BigUint64Array(1), executable = new BigUint64Array(1)
     calls.run('cuStreamBeginCapture_v2', stream.handle, threadLocal)
-    let done = false
     try {
       work()
-      done = true
-    } finally {
       host.enter()
-      if (done) calls.run('cuStreamEndCapture', stream.handle, graph)
-      else calls.quietly('cuStreamEndCapture', stream.handle, graph)
-      if (!done && graph[0] !== 0n) calls.quietly('cuGraphDestroy', graph[0] ?? 0n)
+    } catch (error) {
+      calls.quietly('cuStreamEndCapture', stream.handle, graph)
+      discard(host, graph)
+      throw error
     }
     try {
+      calls.run('cuStreamEndCapture', stream.handle, graph)
       calls.run('cuGraphInstantiateWithFlags', executable, graph[0] ?? 0n, 0n)
     } finally {
-      calls.quietly('cuGraphDestroy', graph[0] ?? 0n)
+      discard(host, graph)
     }
     this.#host = host
     this.#handle = executable[0] ?? 0n
+    host.keep(this)
   }
 
   /** Enqueues the recorded work. The buffers it was recorded with must still be alive. */
@@ -42,13 +42,13 @@ export class Graph implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (!this.#alive) return
-    const { calls } = this.#host
-    if (calls.poison === undefined) {
-      this.#host.enter()
-      calls.quietly('cuGraphExecDestroy', this.#handle)
-    }
+    if (!this.#alive || !this.#host.calls.quietly('cuGraphExecDestroy', this.#handle)) return
     this.#alive = false
     this.#host.forget(this)
   }
+}
+
+/** A recording, once its executable form is made or given up. The driver leaves NULL where it made none. */
+function discard({ calls }: StreamHost, graph: BigUint64Array): void {
+  if (graph[0] !== undefined && graph[0] !== 0n) calls.quietly('cuGraphDestroy', graph[0])
 }

@@ -58,6 +58,7 @@ export class Module implements Disposable {
   constructor(host: StreamHost, handle: bigint) {
     this.#host = host
     this.#handle = handle
+    host.keep(this)
   }
 
   get alive(): boolean {
@@ -82,12 +83,7 @@ export class Module implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (!this.#alive) return
-    const { calls } = this.#host
-    if (calls.poison === undefined) {
-      this.#host.enter()
-      calls.quietly('cuModuleUnload', this.#handle)
-    }
+    if (!this.#alive || !this.#host.calls.quietly('cuModuleUnload', this.#handle)) return
     this.#alive = false
     this.#host.forget(this)
   }

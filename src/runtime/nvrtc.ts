@@ -6,7 +6,7 @@ import { statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { WeftError } from '../dsl/errors.js'
 import type { CompileRequest, Compiler, KernelImage, KernelResources } from './compiler.js'
-import { CompileError, EnvironmentError } from './errors.js'
+import { CompileError, EnvironmentError, NvrtcError } from './errors.js'
 import { defaultFfi, nvrtcTable, openLibrary, type Ffi, type Library, type NvrtcFunctions } from './ffi/index.js'
 import { findNvrtc, notFound, type CudaVersion, type Search } from './find.js'
 import { realSystem, type SystemView } from './system.js'
@@ -111,29 +111,37 @@ async function compile(
     const strings = options.map((option) => Buffer.from(`${option}\0`))
     const pointers = BigUint64Array.from(strings, (string) => library.ffi.addressOf(string))
     const status = await nvrtc.nvrtcCompileProgram.concurrently(handle, pointers.length, pointers)
+    const log = readLog(nvrtc, handle, status)
+    if (status === compilationError) throw new CompileError(`NVRTC ${version.major}.${version.minor} for ${target} (${strings.length} options)`, nvrtc.nvrtcGetErrorString(status), log, request.text)
+    if (status !== 0) throw new NvrtcError('nvrtcCompileProgram', status, nvrtc.nvrtcGetErrorString(status), [`for ${target}`, ...log.split('\n').filter(line => /error/i.test(line)).slice(0, 3)].join('; '))
     const bytes = new BigUint64Array(1)
-    check(nvrtc, 'nvrtcGetProgramLogSize', nvrtc.nvrtcGetProgramLogSize(handle, bytes))
-    const log = Buffer.alloc(Number(bytes[0]) + 1)
-    if ((bytes[0] ?? 0n) > 1n) check(nvrtc, 'nvrtcGetProgramLog', nvrtc.nvrtcGetProgramLog(handle, log))
-    const text = log.toString('utf8', 0, Math.max(0, log.indexOf(0)))
-    if (status !== 0) {
-      const fix = status === builtinsFailure ? 'libnvrtc-builtins of the same version must lie beside libnvrtc: npm run setup:nvrtc' : undefined
-      throw new CompileError(`NVRTC ${version.major}.${version.minor} for ${target} (${strings.length} options)`, nvrtc.nvrtcGetErrorString(status), text, request.text, fix)
-    }
     const [size, get] = ptx ? (['nvrtcGetPTXSize', 'nvrtcGetPTX'] as const) : (['nvrtcGetCUBINSize', 'nvrtcGetCUBIN'] as const)
     check(nvrtc, size, nvrtc[size](handle, bytes))
     const image = new Uint8Array(Number(bytes[0]))
     check(nvrtc, get, nvrtc[get](handle, image))
-    return { image, log: text, resources: parseResources(text), fromCache: false }
+    return { image, log, resources: parseResources(log), fromCache: false }
   } finally {
     nvrtc.nvrtcDestroyProgram(program)
   }
 }
 
-const builtinsFailure = 7
+/** What the compiler said. After a failure whatever can be had of it, for that failure is the one to tell. */
+function readLog(nvrtc: NvrtcFunctions, program: bigint, status: number): string {
+  const bytes = new BigUint64Array(1)
+  const sized = nvrtc.nvrtcGetProgramLogSize(program, bytes)
+  if (status === 0) check(nvrtc, 'nvrtcGetProgramLogSize', sized)
+  if (sized !== 0 || (bytes[0] ?? 0n) <= 1n) return ''
+  const log = Buffer.alloc(Number(bytes[0]) + 1)
+  const read = nvrtc.nvrtcGetProgramLog(program, log)
+  if (status === 0) check(nvrtc, 'nvrtcGetProgramLog', read)
+  return log.toString('utf8', 0, log.indexOf(0))
+}
+
+/** The one status that is about the text. */
+const compilationError = 6
 
 function check(nvrtc: NvrtcFunctions, call: string, status: number): void {
-  if (status !== 0) throw new WeftError('nvrtc', `${call} failed: ${nvrtc.nvrtcGetErrorString(status)} (${status})`)
+  if (status !== 0) throw new NvrtcError(call, status, nvrtc.nvrtcGetErrorString(status))
 }
 
 /** Reads ptxas' report: one record per kernel, in the order of the log. PTX has none. */

@@ -18,6 +18,7 @@ import type { Memory } from '../codegen/kernel.js'
 import { targetOn } from './device-target.js'
 import { openDevice, type DeviceSpec, type OpenedDevice, type OpenOptions } from './devices.js'
 import type { DeviceBuffer, Kernel, KernelArgument, KernelResources, Module, Stream } from './driver-device.js'
+import { ended } from './driver-calls.js'
 import { EnvironmentError } from './errors.js'
 import { elementCount, inOrder, type HostTensor } from './host-tensor.js'
 import { checkInputs, checkOutputs, onDevice, type DeviceTensor, type Input } from './inputs.js'
@@ -125,38 +126,55 @@ function referenceProgram(outputs: Readonly<Record<string, Expr>>): Program {
 const noKernels = (): WeftError => new WeftError('device', 'the reference device has no kernels to launch', { fix: 'use run, or another device' })
 
 interface Loaded extends Prepared {
-  readonly modules: readonly Module[]
   readonly functions: readonly Kernel[]
 }
+type Kernels = Pick<Loaded, 'functions' | 'resources' | 'fromCache'>
 
 function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDevice, own: boolean, schedules: Schedules): Program {
   const { device, compiler } = opened, target = targetOn(device)
-  const bySizes = new Map<string, Promise<Loaded>>(), byText = new Map<string, Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>>>()
+  const bySizes = new Map<string, Promise<Loaded>>(), byText = new Map<string, Promise<Kernels>>()
   const ready = new Map<string, Loaded>()
+  const loaded = new Set<Module>()
+  let open = true
+  const mustBeOpen = (use: string): void => { if (!open) throw ended('the program', use) }
   const inputs = inputsOf(outputs)
 
-  const load = async (emitted: readonly EmittedKernel[]): Promise<Pick<Loaded, 'modules' | 'functions' | 'resources' | 'fromCache'>> => {
+  const load = async (emitted: readonly EmittedKernel[]): Promise<Kernels> => {
     const bundles = bundled(emitted, compiler.target)
     const images = await Promise.all(bundles.map(b => compiler.compile({ text: sourceText(b, compiler.target), kernels: b.map(k => k.name), arch: device.arch, name: `${b[0]!.name}.cu` })))
-    const modules = images.map(i => device.load(i.image))
-    const home = new Map(bundles.flatMap((b, i) => b.map(k => [k.name, modules[i]!] as const)))
-    return { modules, functions: emitted.map(k => home.get(k.name)!.kernel(k.name)), resources: images.flatMap(i => i.resources), fromCache: images.every(i => i.fromCache) }
+    mustBeOpen('its kernels were compiled')
+    const modules: Module[] = []
+    try {
+      for (const i of images) modules.push(device.load(i.image))
+      const home = new Map(bundles.flatMap((b, i) => b.map(k => [k.name, modules[i]!] as const)))
+      const functions = emitted.map(k => home.get(k.name)!.kernel(k.name))
+      modules.forEach(m => loaded.add(m))
+      return { functions, resources: images.flatMap(i => i.resources), fromCache: images.every(i => i.fromCache) }
+    } catch (error) {
+      modules.forEach(m => m[Symbol.dispose]())
+      throw error
+    }
   }
   const prepare = (sizes: Sizes): Promise<Loaded> => {
     const key = sizesKey(sizes)
     const known = bySizes.get(key)
     if (known !== undefined) return known
     const work = (async () => {
+      mustBeOpen('it was prepared')
       const planned = plan(outputs, { sizes }), kernels = lower(planned, schedules, target), emitted = kernels.map(k => emit(k.kernel))
       const text = emitted.map(k => k.text).join()
-      let loaded = byText.get(text)
-      if (loaded === undefined) byText.set(text, (loaded = load(emitted)))
-      const all: Loaded = { plan: planned, kernels, emitted, numbers: launchNumbers(kernels, sizes, device.multiprocessors), ...(await loaded) }
+      let known = byText.get(text)
+      if (known === undefined) {
+        byText.set(text, (known = load(emitted)))
+        // Whoever waits for it is told; the next one tries again.
+        known.catch(() => byText.delete(text))
+      }
+      const all: Loaded = { plan: planned, kernels, emitted, numbers: launchNumbers(kernels, sizes, device.multiprocessors), ...(await known) }
       ready.set(key, all)
       return all
     })()
     bySizes.set(key, work)
-    work.catch(() => { bySizes.delete(key); byText.clear() })
+    work.catch(() => bySizes.delete(key))
     return work
   }
   const bind = (given: Readonly<Record<string, Input>>, options: RunOptions): { sizes: Sizes; tensors: Record<string, HostTensor | DeviceTensor> } => {
@@ -166,6 +184,7 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
   }
 
   const launch = (given: Readonly<Record<string, Input>>, options: RunOptions = {}): Launch => {
+    mustBeOpen('it was launched')
     const { sizes, tensors } = bind(given, options)
     const p = ready.get(sizesKey(sizes))
     if (p === undefined) throw new WeftError('not-prepared', 'there are no kernels for these sizes yet', { fix: 'await program.prepare(sizes) first, or use run' })
@@ -224,7 +243,8 @@ function deviceProgram(outputs: Readonly<Record<string, Expr>>, opened: OpenedDe
       return await running.read()
     },
     [Symbol.dispose]: () => {
-      for (const p of new Set([...ready.values()].flatMap(l => l.modules))) p[Symbol.dispose]()
+      open = false
+      loaded.forEach(m => m[Symbol.dispose]())
       if (own) opened[Symbol.dispose]()
     },
   }

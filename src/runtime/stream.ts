@@ -3,10 +3,11 @@ import { WeftError } from '../dsl/errors.js'
 import { ended, notReady, type DriverCalls } from './driver-calls.js'
 import './lifetime.js'
 
-/** How a stream or an event reaches its device: `enter` makes the context current. */
+/** How a resource reaches its device: `enter` makes the context current, what is kept ends at the latest with the device. */
 export interface StreamHost {
   readonly calls: DriverCalls
   enter(): void
+  keep(resource: Disposable): void
   forget(resource: Disposable): void
 }
 
@@ -20,6 +21,7 @@ export class Stream implements Disposable {
     this.#host = host
     this.#handle = handle
     this.owned = owned
+    if (owned) host.keep(this)
   }
 
   /** CUstream; 0n is the default stream. */
@@ -31,16 +33,9 @@ export class Stream implements Disposable {
   /** Resolves when everything enqueued so far has finished; rejects with the error of a failed kernel. */
   async done(): Promise<void> {
     this.#host.enter()
-    const event = new BigUint64Array(1)
-    const { calls } = this.#host
-    calls.run('cuEventCreate', event, eventWithoutTiming)
-    const handle = event[0] ?? 0n
-    try {
-      calls.run('cuEventRecord', handle, this.handle)
-      await poll(this.#host, handle)
-    } finally {
-      calls.quietly('cuEventDestroy_v2', handle)
-    }
+    using event = new TimingEvent(this.#host, withoutTiming)
+    event.record(this)
+    await event.done()
   }
 
   /** Whether everything enqueued has finished, without waiting. */
@@ -52,19 +47,14 @@ export class Stream implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (!this.#alive) return
-    const { calls } = this.#host
-    if (this.owned && calls.poison === undefined) {
-      this.#host.enter()
-      calls.quietly('cuStreamDestroy_v2', this.#handle)
-    }
+    if (!this.#alive || (this.owned && !this.#host.calls.quietly('cuStreamDestroy_v2', this.#handle))) return
     this.#alive = false
     this.#host.forget(this)
   }
 }
 
-const eventDefault = 0
-const eventWithoutTiming = 2
+const withTiming = 0
+const withoutTiming = 2
 
 /** A point in a stream that can be waited for and timed (resolution about 0.5 µs). */
 export class TimingEvent implements Disposable {
@@ -73,11 +63,12 @@ export class TimingEvent implements Disposable {
   #recorded = false
   #alive = true
 
-  constructor(host: StreamHost) {
+  constructor(host: StreamHost, flags = withTiming) {
     const event = new BigUint64Array(1)
-    host.calls.run('cuEventCreate', event, eventDefault)
+    host.calls.run('cuEventCreate', event, flags)
     this.#host = host
     this.#handle = event[0] ?? 0n
+    host.keep(this)
   }
 
   get handle(): bigint {
@@ -107,12 +98,7 @@ export class TimingEvent implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (!this.#alive) return
-    const { calls } = this.#host
-    if (calls.poison === undefined) {
-      this.#host.enter()
-      calls.quietly('cuEventDestroy_v2', this.#handle)
-    }
+    if (!this.#alive || !this.#host.calls.quietly('cuEventDestroy_v2', this.#handle)) return
     this.#alive = false
     this.#host.forget(this)
   }

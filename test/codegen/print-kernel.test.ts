@@ -50,7 +50,7 @@ describe('kernels of programs', () => {
       expect(text).not.toMatch(/undefined|\[object|NaN|[^<]- -|\+ -/)
       for (const m of [...kernel.inputs, ...kernel.outputs]) expect(text).toContain(`${m.name} ${m.dtype}[`)
       const body = text.slice(text.indexOf('\n\n') + 2).trimEnd().split('\n')
-      for (const line of body) expect(line).toMatch(/^ {2,}(#|let|for|if|map|fold|merge|combine|stage|spill|contract|store|select|barrier)\b|^ {2,}#/)
+      for (const line of body) expect(line).toMatch(/^ {2,}(#|let|for|if|map|fold|merge|combine|stage|ahead|spill|pairs|mma|contract|store|select|barrier)\b|^ {2,}#/)
     }
   })
 })

@@ -4,9 +4,10 @@
  */
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { space, invalid, type Schedule } from '../../src/codegen/schedule.js'
+import { space, type Schedule } from '../../src/codegen/schedule.js'
 import { defaultSelect } from '../../src/codegen/schedule-select.js'
 import type { Group } from '../../src/codegen/plan.js'
+import { refusal } from '../../src/codegen/pipeline.js'
 import { sourceText } from '../../src/codegen/emit/cuda.js'
 import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
 import { emulatorDevice, threadOrders } from '../devices.js'
@@ -40,7 +41,7 @@ describe.skipIf(emulatorDevice.missing !== undefined)('random programs', () => {
     /** The same for the same program and kernel; some of them are invalid. */
     const draw = (group: Group, next: () => number): Schedule => {
       const one = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)]!
-      const fields = Object.fromEntries(Object.entries(space[group.rule]).map(([name, values]) => [name, one<unknown>(values)]))
+      const fields = Object.fromEntries(Object.entries(one<Readonly<Record<string, readonly (number | string)[]>>>(space[group.rule])).map(([name, values]) => [name, one<unknown>(values)]))
       return { rule: group.rule, ...fields } as unknown as Schedule
     }
     const drawn = new Map<Program, Schedule[]>()
@@ -49,7 +50,7 @@ describe.skipIf(emulatorDevice.missing !== undefined)('random programs', () => {
       drawn.set(p, [])
       return (group: Group): Schedule | undefined => {
         let schedule = draw(group, next)
-        for (let tries = 0; tries < 100 && invalid(schedule) !== undefined; tries++) schedule = draw(group, next)
+        for (let tries = 0; tries < 100 && refusal(group, schedule) !== undefined; tries++) schedule = draw(group, next)
         drawn.get(p)!.push(schedule)
         return schedule
       }

@@ -37,10 +37,12 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   blockBarrier();
   for (i32 warp2 = 0; warp2 < 8; ++warp2) total2 += total2Scratch[warp2];
   f32 mean2 = total2 / f32(columnSize);
+  // a + 0.000009999999747378752; rsqrt(a)   programs.ts:33
+  f32 rowValue = rsqrtf(mean2 + 0.00000999999975f);
   for (i32 columnStart3 = 0; columnStart3 < columnSize; columnStart3 += 256) {
     // a - b; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:33
     if (columnStart3 + columnLane < columnSize) {
-      y[i64(row) * columnSize + columnStart3 + columnLane] = (x[i64(row) * columnSize + columnStart3 + columnLane] - mean) * rsqrtf(mean2 + 0.00000999999975f) * weight[columnStart3 + columnLane] + bias[columnStart3 + columnLane];
+      y[i64(row) * columnSize + columnStart3 + columnLane] = (x[i64(row) * columnSize + columnStart3 + columnLane] - mean) * rowValue * weight[columnStart3 + columnLane] + bias[columnStart3 + columnLane];
     }
   }
 }

@@ -34,10 +34,13 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
       for (i32 mask = 1; mask < 16; mask *= 2) sum[pointI] += shuffleXor(sum[pointI], mask);
     }
     blockBarrier();
-    for (i32 item2 = thread; item2 < 512; item2 += 256) {
-      const i32 dimAt2 = (item2 % 8) * 4;
-      const i32 pointAt = item2 / 8;
-      storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
+    {
+      const i32 dimAt2 = (thread % 8) * 4;
+      #pragma unroll
+      for (i32 turn = 0; turn < 2; ++turn) {
+        const i32 pointAt = turn * 32 + thread / 8;
+        storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
+      }
     }
     // contract over dim   programs.ts:26
     f32 product[4][4] = {};

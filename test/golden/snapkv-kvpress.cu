@@ -5,247 +5,275 @@ softmaxStatistics(Global<const bf16> q, Global<const bf16> k, Global<f32> softma
                   i32 keySize, i32 querySize, i32 splits) {
   const i32 thread = threadIdx.x;
   const i32 kvHead = i32(blockIdx.x) % 8;
-  const i32 blocksLeft = i32(blockIdx.x) / 8;
-  const i32 groupTile = blocksLeft % 2;
-  const i32 share = blocksLeft / 2;
-  const i32 windowLane = thread / 16;
-  const i32 columnLane = thread % 16;
-  Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(0);   // group 2 × window 64 × dim 128, rows padded by 8
-  Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(34816);   // column 64 × dim 128, rows padded by 8
-  f32 m[2][4];
+  const i32 share = i32(blockIdx.x) / 8;
+  const i32 groupLane = thread / 64;
+  const i32 windowLane = (thread / 32 % 2) * 32 + (thread % 4) * 2;
+  const i32 windowRowLane = (thread / 32 % 2) * 32 + thread / 4 % 8;
+  const i32 dimLane = (thread % 4) * 2;
+  const i32 columnLane = thread / 4 % 8;
+  Shared<bf16, 24576> kTile = sharedAt<bf16, 24576>(0);   // column 64 × dim 128
+  f32 m[8];
   fill(m, -infinity);
-  f32 l[2][4] = {};
+  f32 l[8] = {};
   const i32 tiles = (keySize + 63) / 64;
   const i32 first = share * (tiles / splits) + min(share, tiles % splits);
   const i32 last = (share + 1) * (tiles / splits) + min(share + 1, tiles % splits);
-  for (i32 item = thread; item < 2048; item += 256) {
-    const i32 dimAt = (item % 16) * 8;
-    const i32 windowAt = item / 16 % 64;
-    const i32 groupAt = item / 1024;
-    storeVector(qTile + ((groupAt * 64 + windowAt) * 136 + dimAt), groupTile * 2 + groupAt < 4 ? loadVector<8>(q + (((i64(kvHead) * 4 + groupTile * 2 + groupAt) * querySize + windowAt + querySize - 64) * 128 + dimAt)) : Vector<bf16, 8>{});
-  }
-  for (i32 keyStart = first * 64; keyStart < min(last * 64, keySize); keyStart += 64) {
-    blockBarrier();
-    for (i32 item2 = thread; item2 < 1024; item2 += 256) {
-      const i32 dimAt2 = (item2 % 16) * 8;
-      const i32 columnAt = item2 / 16;
-      storeVector(kTile + (columnAt * 136 + dimAt2), keyStart + columnAt < keySize ? loadVector<8>(k + ((i64(kvHead) * keySize + keyStart + columnAt) * 128 + dimAt2)) : Vector<bf16, 8>{});
-    }
-    // slice query[query - 64 .. query) as window   snapkv.ts:31
-    // contract over dim   snapkv.ts:32
-    f32 product[2][4][4] = {};
-    blockBarrier();
-    for (i32 dim = 0; dim < 128; dim += 4) {
-      f32 qTileHere[2][4][4];
-      #pragma unroll
-      for (i32 groupI = 0; groupI < 2; ++groupI) {
-        #pragma unroll
-        for (i32 windowI = 0; windowI < 4; ++windowI) {
-          const Vector<bf16, 4> four = loadVector<4>(qTile + ((groupI * 64 + windowI * 16 + windowLane) * 136 + dim));
-          for (i32 e = 0; e < 4; ++e) qTileHere[groupI][windowI][e] = fromBf16(four.at[e]);
-        }
-      }
-      f32 kTileHere[4][4];
-      #pragma unroll
-      for (i32 columnI = 0; columnI < 4; ++columnI) {
-        const Vector<bf16, 4> four2 = loadVector<4>(kTile + ((columnI * 16 + columnLane) * 136 + dim));
-        for (i32 e = 0; e < 4; ++e) kTileHere[columnI][e] = fromBf16(four2.at[e]);
-      }
-      #pragma unroll
-      for (i32 e = 0; e < 4; ++e) {
-        #pragma unroll
-        for (i32 groupI = 0; groupI < 2; ++groupI) {
-          #pragma unroll
-          for (i32 windowI = 0; windowI < 4; ++windowI) {
-            #pragma unroll
-            for (i32 columnI = 0; columnI < 4; ++columnI) {
-              product[groupI][windowI][columnI] = multiplyAdd(qTileHere[groupI][windowI][e], kTileHere[columnI][e], product[groupI][windowI][columnI]);
-            }
-          }
-        }
-      }
-    }
-    // a * 0.0883883461356163   snapkv.ts:33
-    // where((key - size(key - 64)) <= row, logit, -Infinity)   snapkv.ts:34
-    // expSum.max over key   snapkv.ts:36
-    #pragma unroll
-    for (i32 groupI = 0; groupI < 2; ++groupI) {
-      #pragma unroll
-      for (i32 windowI = 0; windowI < 4; ++windowI) {
-        #pragma unroll
-        for (i32 columnI = 0; columnI < 4; ++columnI) {
-          if (keyStart + columnI * 16 + columnLane < keySize) {
-            const f32 x = keyStart + columnI * 16 + columnLane - (keySize - 64) <= windowI * 16 + windowLane ? product[groupI][windowI][columnI] * 0.0883883461f : -infinity;
-            const f32 larger = maximum(m[groupI][windowI], x);
-            const f32 lNext = l[groupI][windowI] * expFast(m[groupI][windowI] == larger ? 0.f : m[groupI][windowI] - larger) + expFast(x == larger ? 0.f : x - larger);
-            m[groupI][windowI] = larger;
-            l[groupI][windowI] = lNext;
-          }
-        }
-      }
-    }
-  }
+  u32 qPairs[4][8][2];
   #pragma unroll
-  for (i32 groupI = 0; groupI < 2; ++groupI) {
+  for (i32 windowRowI = 0; windowRowI < 4; ++windowRowI) {
     #pragma unroll
-    for (i32 windowI = 0; windowI < 4; ++windowI) {
-      for (i32 mask = 1; mask < 16; mask *= 2) {
-        const f32 mOther = shuffleXor(m[groupI][windowI], mask);
-        const f32 lOther = shuffleXor(l[groupI][windowI], mask);
-        const f32 larger2 = maximum(m[groupI][windowI], mOther);
-        const f32 lNext2 = l[groupI][windowI] * expFast(m[groupI][windowI] == larger2 ? 0.f : m[groupI][windowI] - larger2) + lOther * expFast(mOther == larger2 ? 0.f : mOther - larger2);
-        m[groupI][windowI] = larger2;
-        l[groupI][windowI] = lNext2;
-      }
+    for (i32 pair = 0; pair < 16; ++pair) {
+      const i32 dimAt = pair * 8 + dimLane;
+      qPairs[windowRowI][pair / 2][pair % 2] = pairBits(loadVector<2>(q + (((i64(kvHead) * 4 + groupLane) * querySize + windowRowI * 8 + windowRowLane + querySize - 64) * 128 + dimAt)));
     }
   }
-  #pragma unroll
-  for (i32 groupI = 0; groupI < 2; ++groupI) {
+  const i32 end = min(last * 64, keySize);
+  // Of the 3 tiles in shared memory 2 are on their way while one is used
+  const auto copyKTile = [&](i32 slot, i32 keyStart) {
+    const i32 dimAt2 = (thread % 16) * 8;
+    const i32 columnAtFirst = thread / 16;
+    const i32 to = (slot * 64 + columnAtFirst) * 128 + (dimAt2 / 8 ^ columnAtFirst % 8) * 8;
+    const Global<const bf16> from = k + ((i64(kvHead) * keySize + keyStart + columnAtFirst) * 128 + dimAt2);
     #pragma unroll
-    for (i32 windowI = 0; windowI < 4; ++windowI) {
-      if (thread % 16 == 0 && groupTile * 2 + groupI < 4) {
-        softmaxMParts[((i64(share) * 8 + kvHead) * 4 + groupTile * 2 + groupI) * 64 + windowI * 16 + windowLane] = m[groupI][windowI];
-      }
+    for (i32 turn = 0; turn < 4; ++turn) {
+      const i32 columnAt = turn * 16 + columnAtFirst;
+      copyAsyncIf(keyStart + columnAt < keySize, kTile + (to + turn * 2048), from + turn * 2048);
     }
+  };
+  for (i32 ahead = 0; ahead < 2; ++ahead) {
+    if (first * 64 + ahead * 64 < end) copyKTile(ahead, first * 64 + ahead * 64);
+    copyAsyncCommit();
   }
-  #pragma unroll
-  for (i32 groupI = 0; groupI < 2; ++groupI) {
-    #pragma unroll
-    for (i32 windowI = 0; windowI < 4; ++windowI) {
-      if (thread % 16 == 0 && groupTile * 2 + groupI < 4) {
-        softmaxLParts[((i64(share) * 8 + kvHead) * 4 + groupTile * 2 + groupI) * 64 + windowI * 16 + windowLane] = l[groupI][windowI];
-      }
-    }
-  }
-}
-
-// computeVotes: votes f32[kvHead 8, past key - 64]
-// blocks along kvHead; rows group × window; streams past. 10 nodes fused
-extern "C" __global__ void __launch_bounds__(256, 1)
-computeVotes(Global<const bf16> k, Global<const bf16> q, Global<const f32> softmaxMParts,
-             Global<const f32> softmaxLParts, Global<f32> votes, i32 keySize, i32 querySize, i32 splits, i32 shares) {
-  const i32 thread = threadIdx.x;
-  const i32 kvHead = i32(blockIdx.x) % 8;
-  const i32 share = i32(blockIdx.x) / 8;
-  const i32 pastLane = thread / 16;
-  const i32 windowLane = thread % 16;
-  Shared<bf16, 8704> kTile = sharedAt<bf16, 8704>(0);   // past 64 × dim 128, rows padded by 8
-  Shared<bf16, 17408> qTile = sharedAt<bf16, 17408>(17408);   // group 2 × window 64 × dim 128, rows padded by 8
-  const i32 tiles = (keySize - 1) / 64;
-  const i32 first = share * (tiles / shares) + min(share, tiles % shares);
-  const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
-  for (i32 pastStart = first * 64; pastStart < min(last * 64, keySize - 64); pastStart += 64) {
-    f32 total[4] = {};
+  #pragma unroll 1
+  for (i32 keyStart = first * 64, slot = 0; keyStart < end; keyStart += 64) {
+    copyAsyncWait<1>();
     blockBarrier();
-    for (i32 item = thread; item < 1024; item += 256) {
-      const i32 dimAt2 = (item % 16) * 8;
-      const i32 pastAt = item / 16;
-      storeVector(kTile + (pastAt * 136 + dimAt2), pastStart + pastAt < keySize ? loadVector<8>(k + ((i64(kvHead) * keySize + pastStart + pastAt) * 128 + dimAt2)) : Vector<bf16, 8>{});
-    }
-    for (i32 groupStart = 0; groupStart < 4; groupStart += 2) {
-      f32 total2[2][4] = {};
-      blockBarrier();
-      for (i32 item2 = thread; item2 < 2048; item2 += 256) {
-        const i32 dimAt = (item2 % 16) * 8;
-        const i32 windowAt = item2 / 16 % 64;
-        const i32 groupAt = item2 / 1024;
-        storeVector(qTile + ((groupAt * 64 + windowAt) * 136 + dimAt), groupStart + groupAt < 4 ? loadVector<8>(q + (((i64(kvHead) * 4 + groupStart + groupAt) * querySize + windowAt + querySize - 64) * 128 + dimAt)) : Vector<bf16, 8>{});
-      }
+    if (keyStart + 128 < end) copyKTile(slot == 0 ? 2 : slot - 1, keyStart + 128);
+    copyAsyncCommit();
+    #pragma unroll 1
+    for (i32 keyPart = 0; keyPart < 64; keyPart += 32) {
       // slice query[query - 64 .. query) as window   snapkv.ts:31
       // contract over dim   snapkv.ts:32
-      f32 product[2][4][4] = {};
-      blockBarrier();
-      for (i32 dim = 0; dim < 128; dim += 4) {
-        f32 qTileHere[2][4][4];
+      f32 product[8][4] = {};
+      const i32 kTileRow = (slot * 64 + keyPart + thread % 16) * 128;
+      const i32 kTileChunk = thread % 32 / 16;
+      #pragma unroll
+      for (i32 step = 0; step < 8; ++step) {
+        u32 kTileHere[2][4];
         #pragma unroll
-        for (i32 groupI = 0; groupI < 2; ++groupI) {
-          #pragma unroll
-          for (i32 windowI = 0; windowI < 4; ++windowI) {
-            const Vector<bf16, 4> four = loadVector<4>(qTile + ((groupI * 64 + windowI * 16 + windowLane) * 136 + dim));
-            for (i32 e = 0; e < 4; ++e) qTileHere[groupI][windowI][e] = fromBf16(four.at[e]);
-          }
-        }
-        f32 kTileHere[4][4];
-        #pragma unroll
-        for (i32 pastI = 0; pastI < 4; ++pastI) {
-          const Vector<bf16, 4> four2 = loadVector<4>(kTile + ((pastI * 16 + pastLane) * 136 + dim));
-          for (i32 e = 0; e < 4; ++e) kTileHere[pastI][e] = fromBf16(four2.at[e]);
+        for (i32 block = 0; block < 2; ++block) {
+          loadMatrix4(kTileHere[block], kTile + (kTileRow + block * 2048 + ((step * 2 + kTileChunk) ^ thread % 8) * 8));
         }
         #pragma unroll
-        for (i32 e = 0; e < 4; ++e) {
+        for (i32 pair2 = 0; pair2 < 4; ++pair2) {
           #pragma unroll
-          for (i32 groupI = 0; groupI < 2; ++groupI) {
-            #pragma unroll
-            for (i32 windowI = 0; windowI < 4; ++windowI) {
-              #pragma unroll
-              for (i32 pastI = 0; pastI < 4; ++pastI) {
-                product[groupI][windowI][pastI] = multiplyAdd(qTileHere[groupI][windowI][e], kTileHere[pastI][e], product[groupI][windowI][pastI]);
-              }
-            }
-          }
-        }
-      }
-      f32 softmaxM[2][4];
-      fill(softmaxM, -infinity);
-      f32 softmaxL[2][4] = {};
-      for (i32 part = 0; part < splits; ++part) {
-        #pragma unroll
-        for (i32 groupI = 0; groupI < 2; ++groupI) {
-          #pragma unroll
-          for (i32 windowI = 0; windowI < 4; ++windowI) {
-            const bool x = groupStart + groupI < 4;
-            const f32 x2 = x ? f32(softmaxMParts[((i64(part) * 8 + kvHead) * 4 + groupStart + groupI) * 64 + windowI * 16 + windowLane]) : -infinity;
-            const f32 larger = maximum(softmaxM[groupI][windowI], x2);
-            const f32 lNext = softmaxL[groupI][windowI] * expFast(softmaxM[groupI][windowI] == larger ? 0.f : softmaxM[groupI][windowI] - larger) + (x ? f32(softmaxLParts[((i64(part) * 8 + kvHead) * 4 + groupStart + groupI) * 64 + windowI * 16 + windowLane]) : 0.f) * expFast(x2 == larger ? 0.f : x2 - larger);
-            softmaxM[groupI][windowI] = larger;
-            softmaxL[groupI][windowI] = lNext;
+          for (i32 block = 0; block < 2; ++block) {
+            mmaBf16(product[pair2 * 2][block * 2], product[pair2 * 2 + 1][block * 2], product[pair2 * 2][block * 2 + 1], product[pair2 * 2 + 1][block * 2 + 1], kTileHere[block], qPairs[pair2][step][0], qPairs[pair2][step][1]);
           }
         }
       }
       // a * 0.0883883461356163   snapkv.ts:33
       // where((key - size(key - 64)) <= row, logit, -Infinity)   snapkv.ts:34
-      // a - b; exp(a); a / b   snapkv.ts:36
-      // slice key[0 .. key - 64) as past   snapkv.ts:39
-      // mean over window   snapkv.ts:40
+      // expSum.max over key   snapkv.ts:36
       #pragma unroll
-      for (i32 groupI = 0; groupI < 2; ++groupI) {
+      for (i32 windowI = 0; windowI < 8; ++windowI) {
+        f32 mNext = m[windowI], x[4];
         #pragma unroll
-        for (i32 pastI = 0; pastI < 4; ++pastI) {
+        for (i32 columnI = 0; columnI < 4; ++columnI) {
+          x[columnI] = keyStart + keyPart + columnI * 8 + columnLane < keySize ? (keyStart + keyPart + columnI * 8 + columnLane - (keySize - 64) <= windowI / 2 * 8 + windowLane + windowI % 2 ? product[windowI][columnI] * 0.0883883461f : -infinity) : -infinity;
+          mNext = maximum(mNext, x[columnI]);
+        }
+        const f32 scale = expFast(m[windowI] == mNext ? 0.f : m[windowI] - mNext);
+        l[windowI] *= scale;
+        m[windowI] = mNext;
+        #pragma unroll
+        for (i32 columnI = 0; columnI < 4; ++columnI) {
+          l[windowI] += keyStart + keyPart + columnI * 8 + columnLane < keySize ? expFast(x[columnI] == mNext ? 0.f : x[columnI] - mNext) : 0.f;
+        }
+      }
+    }
+    slot = slot + 1 == 3 ? 0 : slot + 1;
+  }
+  #pragma unroll
+  for (i32 windowI = 0; windowI < 8; ++windowI) {
+    for (i32 mask = 4; mask < 32; mask *= 2) {
+      const f32 mOther = shuffleXor(m[windowI], mask);
+      const f32 lOther = shuffleXor(l[windowI], mask);
+      const f32 larger = maximum(m[windowI], mOther);
+      const f32 lNext = l[windowI] * expFast(m[windowI] == larger ? 0.f : m[windowI] - larger) + lOther * expFast(mOther == larger ? 0.f : mOther - larger);
+      m[windowI] = larger;
+      l[windowI] = lNext;
+    }
+  }
+  #pragma unroll
+  for (i32 windowI = 0; windowI < 8; ++windowI) {
+    if ((thread & 28) == 0) {
+      softmaxMParts[((i64(share) * 8 + kvHead) * 4 + groupLane) * 64 + windowI / 2 * 8 + windowLane + windowI % 2] = m[windowI];
+    }
+  }
+  #pragma unroll
+  for (i32 windowI = 0; windowI < 8; ++windowI) {
+    if ((thread & 28) == 0) {
+      softmaxLParts[((i64(share) * 8 + kvHead) * 4 + groupLane) * 64 + windowI / 2 * 8 + windowLane + windowI % 2] = l[windowI];
+    }
+  }
+}
+
+// computeVotes: votes f32[kvHead 8, past key - 64]
+// blocks along kvHead; rows group × window; streams past. 11 nodes fused
+extern "C" __global__ void __launch_bounds__(256, 1)
+computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const f32> softmaxLParts,
+             Global<const bf16> k, Global<f32> votes, i32 keySize, i32 querySize, i32 splits, i32 shares) {
+  const i32 thread = threadIdx.x;
+  const i32 kvHead = i32(blockIdx.x) % 8;
+  const i32 share = i32(blockIdx.x) / 8;
+  const i32 groupLane = thread / 64;
+  const i32 windowRowLane = (thread / 32 % 2) * 32 + thread / 4 % 8;
+  const i32 dimLane = (thread % 4) * 2;
+  const i32 windowLane = (thread / 32 % 2) * 32 + (thread % 4) * 2;
+  const i32 pastLane = thread / 4 % 8;
+  const i32 windowWarpLane = thread / 32 % 2;
+  const i32 groupWarpLane = thread / 64;
+  Shared<bf16, 24576> kTile = sharedAt<bf16, 24576>(0);   // past 64 × dim 128
+  Shared<f32, 256> total2Scratch = sharedAt<f32, 256>(49152);   // windowWarp 2 × group 4 × past 32
+  Shared<f32, 128> totalScratch = sharedAt<f32, 128>(50176);   // groupWarp 4 × past 32
+  const i32 tiles = (keySize - 1) / 64;
+  const i32 first = share * (tiles / shares) + min(share, tiles % shares);
+  const i32 last = (share + 1) * (tiles / shares) + min(share + 1, tiles % shares);
+  u32 qPairs[4][8][2];
+  #pragma unroll
+  for (i32 windowRowI = 0; windowRowI < 4; ++windowRowI) {
+    #pragma unroll
+    for (i32 pair = 0; pair < 16; ++pair) {
+      const i32 dimAt = pair * 8 + dimLane;
+      qPairs[windowRowI][pair / 2][pair % 2] = pairBits(loadVector<2>(q + (((i64(kvHead) * 4 + groupLane) * querySize + windowRowI * 8 + windowRowLane + querySize - 64) * 128 + dimAt)));
+    }
+  }
+  f32 softmaxM[8];
+  fill(softmaxM, -infinity);
+  f32 softmaxL[8] = {};
+  for (i32 part = 0; part < splits; ++part) {
+    #pragma unroll
+    for (i32 windowI = 0; windowI < 8; ++windowI) {
+      const f32 softmaxMPartsHere = softmaxMParts[((i64(part) * 8 + kvHead) * 4 + groupLane) * 64 + windowI / 2 * 8 + windowLane + windowI % 2];
+      const f32 larger = maximum(softmaxM[windowI], softmaxMPartsHere);
+      const f32 lNext = softmaxL[windowI] * expFast(softmaxM[windowI] == larger ? 0.f : softmaxM[windowI] - larger) + softmaxLParts[((i64(part) * 8 + kvHead) * 4 + groupLane) * 64 + windowI / 2 * 8 + windowLane + windowI % 2] * expFast(softmaxMPartsHere == larger ? 0.f : softmaxMPartsHere - larger);
+      softmaxM[windowI] = larger;
+      softmaxL[windowI] = lNext;
+    }
+  }
+  // 1 / a   snapkv.ts:36
+  f32 quotient[8];
+  #pragma unroll
+  for (i32 windowI = 0; windowI < 8; ++windowI) quotient[windowI] = 1.f / softmaxL[windowI];
+  const i32 end = min(last * 64, keySize - 64);
+  // Of the 3 tiles in shared memory 2 are on their way while one is used
+  const auto copyKTile = [&](i32 slot, i32 pastStart) {
+    const i32 dimAt2 = (thread % 16) * 8;
+    const i32 pastAtFirst = thread / 16;
+    const i32 to = (slot * 64 + pastAtFirst) * 128 + (dimAt2 / 8 ^ pastAtFirst % 8) * 8;
+    const Global<const bf16> from = k + ((i64(kvHead) * keySize + pastStart + pastAtFirst) * 128 + dimAt2);
+    #pragma unroll
+    for (i32 turn = 0; turn < 4; ++turn) {
+      const i32 pastAt = turn * 16 + pastAtFirst;
+      copyAsyncIf(pastStart + pastAt < keySize, kTile + (to + turn * 2048), from + turn * 2048);
+    }
+  };
+  for (i32 ahead = 0; ahead < 2; ++ahead) {
+    if (first * 64 + ahead * 64 < end) copyKTile(ahead, first * 64 + ahead * 64);
+    copyAsyncCommit();
+  }
+  #pragma unroll 1
+  for (i32 pastStart = first * 64, slot = 0; pastStart < end; pastStart += 64) {
+    copyAsyncWait<1>();
+    blockBarrier();
+    if (pastStart + 128 < end) copyKTile(slot == 0 ? 2 : slot - 1, pastStart + 128);
+    copyAsyncCommit();
+    #pragma unroll 1
+    for (i32 pastPart = 0; pastPart < 64; pastPart += 32) {
+      f32 total[4] = {};
+      f32 total2[4] = {};
+      // slice query[query - 64 .. query) as window   snapkv.ts:31
+      // contract over dim   snapkv.ts:32
+      f32 product[8][4] = {};
+      const i32 kTileRow = (slot * 64 + pastPart + thread % 16) * 128;
+      const i32 kTileChunk = thread % 32 / 16;
+      #pragma unroll
+      for (i32 step = 0; step < 8; ++step) {
+        u32 kTileHere[2][4];
+        #pragma unroll
+        for (i32 block = 0; block < 2; ++block) {
+          loadMatrix4(kTileHere[block], kTile + (kTileRow + block * 2048 + ((step * 2 + kTileChunk) ^ thread % 8) * 8));
+        }
+        #pragma unroll
+        for (i32 pair2 = 0; pair2 < 4; ++pair2) {
           #pragma unroll
-          for (i32 windowI = 0; windowI < 4; ++windowI) {
-            total2[groupI][pastI] += expFast(product[groupI][windowI][pastI] * 0.0883883461f - softmaxM[groupI][windowI]) / softmaxL[groupI][windowI];
+          for (i32 block = 0; block < 2; ++block) {
+            mmaBf16(product[pair2 * 2][block * 2], product[pair2 * 2 + 1][block * 2], product[pair2 * 2][block * 2 + 1], product[pair2 * 2 + 1][block * 2 + 1], kTileHere[block], qPairs[pair2][step][0], qPairs[pair2][step][1]);
           }
         }
       }
-      #pragma unroll
-      for (i32 groupI = 0; groupI < 2; ++groupI) {
-        #pragma unroll
-        for (i32 pastI = 0; pastI < 4; ++pastI) {
-          for (i32 mask = 1; mask < 16; mask *= 2) total2[groupI][pastI] += shuffleXor(total2[groupI][pastI], mask);
-        }
-      }
-      f32 mean[2][4];
-      #pragma unroll
-      for (i32 groupI = 0; groupI < 2; ++groupI) {
-        #pragma unroll
-        for (i32 pastI = 0; pastI < 4; ++pastI) mean[groupI][pastI] = total2[groupI][pastI] / 64.f;
-      }
-      // mean over group   snapkv.ts:43
+      // a * 0.0883883461356163   snapkv.ts:33
+      // where((key - size(key - 64)) <= row, logit, -Infinity)   snapkv.ts:34
+      // a - b; exp(a); 1 / a; a * b   snapkv.ts:36
+      // slice key[0 .. key - 64) as past   snapkv.ts:39
+      // mean over window   snapkv.ts:40
       #pragma unroll
       for (i32 pastI = 0; pastI < 4; ++pastI) {
         #pragma unroll
-        for (i32 groupI = 0; groupI < 2; ++groupI) if (groupStart + groupI < 4) total[pastI] += mean[groupI][pastI];
+        for (i32 windowI = 0; windowI < 8; ++windowI) {
+          total2[pastI] = multiplyAdd(expFast(product[windowI][pastI] * 0.0883883461f - softmaxM[windowI]), quotient[windowI], total2[pastI]);
+        }
+      }
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) {
+        for (i32 mask = 1; mask < 4; mask *= 2) total2[pastI] += shuffleXor(total2[pastI], mask);
+      }
+      if (thread % 4 == 0) {
+        #pragma unroll
+        for (i32 pastI = 0; pastI < 4; ++pastI) {
+          total2Scratch[(windowWarpLane * 4 + groupLane) * 32 + pastI * 8 + pastLane] = total2[pastI];
+        }
+      }
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) total2[pastI] = 0.f;
+      blockBarrier();
+      for (i32 warp = 0; warp < 2; ++warp) {
+        #pragma unroll
+        for (i32 pastI = 0; pastI < 4; ++pastI) {
+          total2[pastI] += total2Scratch[(warp * 4 + groupLane) * 32 + pastI * 8 + pastLane];
+        }
+      }
+      f32 mean[4];
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) mean[pastI] = total2[pastI] / 64.f;
+      // mean over group   snapkv.ts:43
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) total[pastI] += mean[pastI];
+      if ((thread & 35) == 0) {
+        #pragma unroll
+        for (i32 pastI = 0; pastI < 4; ++pastI) {
+          totalScratch[groupWarpLane * 32 + pastI * 8 + pastLane] = total[pastI];
+        }
+      }
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) total[pastI] = 0.f;
+      blockBarrier();
+      for (i32 warp2 = 0; warp2 < 4; ++warp2) {
+        #pragma unroll
+        for (i32 pastI = 0; pastI < 4; ++pastI) total[pastI] += totalScratch[warp2 * 32 + pastI * 8 + pastLane];
+      }
+      f32 mean2[4];
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) mean2[pastI] = total[pastI] / 4.f;
+      #pragma unroll
+      for (i32 pastI = 0; pastI < 4; ++pastI) {
+        if ((thread & 227) == 0 && pastStart + pastPart + pastI * 8 + pastLane < keySize - 64) {
+          votes[i64(kvHead) * (keySize - 64) + pastStart + pastPart + pastI * 8 + pastLane] = mean2[pastI];
+        }
       }
     }
-    f32 mean2[4];
-    #pragma unroll
-    for (i32 pastI = 0; pastI < 4; ++pastI) mean2[pastI] = total[pastI] / 4.f;
-    #pragma unroll
-    for (i32 pastI = 0; pastI < 4; ++pastI) {
-      if (thread % 16 == 0 && pastStart + pastI * 16 + pastLane < keySize - 64) {
-        votes[i64(kvHead) * (keySize - 64) + pastStart + pastI * 16 + pastLane] = mean2[pastI];
-      }
-    }
+    slot = slot + 1 == 3 ? 0 : slot + 1;
   }
 }
 

@@ -52,6 +52,17 @@ describe.each(cases)('%s', (_, m, element) => {
     same(f.combine(f.identity(), f.identity()), f.identity())
   })
 
+  test.runIf(m.rescale !== undefined)('rescale says what combine says', () => {
+    if (m.rescale === undefined) return
+    const { shift, factor } = m.rescale, at = m.components.findIndex(c => c.name === shift)
+    const change = compile([factor], ['from', 'to'], { sizes: {}, wide: false })
+    const by = (from: number, to: number): number => { change.registers.set([from, to]); change.run(); return change.registers[change.results[0]!]! }
+    fc.assert(fc.property(lifted, ([a, b]) => {
+      const both = f.combine(a!, b!), to = both[at]!
+      same(both, both.map((_, i) => (i === at ? to : a![i]! * by(a![at]!, to) + b![i]! * by(b![at]!, to))))
+    }))
+  })
+
   test('is associative, and commutative unless ordered', () => {
     fc.assert(fc.property(lifted, ([a, b, c]) => {
       same(f.combine(f.combine(a!, b!), c!), f.combine(a!, f.combine(b!, c!)))

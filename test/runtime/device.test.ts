@@ -50,7 +50,7 @@ describe('a device', () => {
     device.stream()
     device.event()
     device.load(image)
-    expect(driver.balance()).toEqual({ allocations: 1, bytes: 100, modules: 1, streams: 1, events: 1, graphs: 0, contexts: 1 })
+    expect(driver.balance()).toEqual({ allocations: 1, bytes: 100, modules: 1, streams: 1, events: 1, graphs: 0, contexts: 1, recording: 0 })
     device[Symbol.dispose]()
     expect(driver.balance()).toEqual(nothing)
   })

@@ -1,58 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { WeftError } from '../../src/dsl/errors.js'
-import { openCache } from '../../src/runtime/cache.js'
-import { deviceReport, openDevice, parseDeviceSpec, type DeviceSpec, type OpenOptions } from '../../src/runtime/devices.js'
+import { deviceReport, openDevice, parseDeviceSpec, type DeviceSpec } from '../../src/runtime/devices.js'
 import { findHostCompiler } from '../../src/runtime/emulator/compile.js'
 import { EnvironmentError } from '../../src/runtime/errors.js'
 import type { Ffi } from '../../src/runtime/ffi/bind.js'
-import { mockFfi, MockLibrary } from '../../src/runtime/ffi/mock.js'
-import { mockDriver, type MockDriver, type MockDriverOptions } from '../../src/runtime/ffi/mock-driver.js'
-import type { SystemView } from '../../src/runtime/system.js'
-
-/** NVRTC as far as a device's opening and one compilation need it. */
-function mockNvrtc({ memory }: MockDriver, version: readonly [number, number]): MockLibrary {
-  const put = (out: unknown, value: number | bigint): number => {
-    if (out instanceof BigUint64Array) out[0] = BigInt(value)
-    else if (out instanceof Int32Array) out[0] = Number(value)
-    return 0
-  }
-  const library: MockLibrary = new MockLibrary({
-    nvrtcGetErrorString: (status) => memory.string(`NVRTC_ERROR_${Number(status)}`),
-    nvrtcVersion: (major, minor) => put(major, version[0]) + put(minor, version[1]),
-    nvrtcGetNumSupportedArchs: (count) => put(count, 2),
-    nvrtcGetSupportedArchs: (archs) => ((archs as Int32Array).set([80, 90]), 0),
-    nvrtcCreateProgram: (program) => put(program, 77n),
-    nvrtcDestroyProgram: () => 0,
-    nvrtcCompileProgram: () => 0,
-    nvrtcGetProgramLogSize: (_, bytes) => put(bytes, 1),
-    nvrtcGetProgramLog: () => 0,
-    nvrtcGetCUBINSize: (_, bytes) => put(bytes, 4),
-    nvrtcGetCUBIN: (_, image) => ((image as Uint8Array).set([0x7f, 0x45, 0x4c, 0x46]), 0),
-  })
-  return library
-}
-
-interface Machine extends MockDriverOptions {
-  readonly libcuda?: boolean
-  readonly nvrtc?: readonly [number, number] | undefined
-  readonly environment?: { readonly [name: string]: string }
-}
-
-function machine(description: Machine = {}): OpenOptions & { readonly driver: MockDriver; readonly nvrtcLibrary: MockLibrary } {
-  const { libcuda = true, nvrtc = [13, 0], environment = {} } = description
-  const driver = mockDriver(description)
-  const nvrtcLibrary = mockNvrtc(driver, nvrtc)
-  const has = [...(libcuda ? ['libcuda.so.1'] : []), ...('nvrtc' in description && description.nvrtc === undefined ? [] : [`libnvrtc.so.${nvrtc[0]}`])]
-  const system: SystemView = {
-    environment, platform: 'linux', arch: 'x64', home: '/home/me', workingFolder: '/here', packageRoot: '/pkg',
-    exists: () => false, list: () => [], real: (path) => path, firstBytes: () => undefined, text: () => undefined,
-    load: (file) => (has.includes(file) ? undefined : `${file}: cannot open shared object file`),
-  }
-  return {
-    driver, nvrtcLibrary, system, cache: openCache({ noCache: true }),
-    ffi: mockFfi(Object.fromEntries(has.map((name) => [name, name.startsWith('libcuda') ? driver.library : nvrtcLibrary])), driver.memory),
-  }
-}
+import { machine, type Machine } from './mock-machine.js'
 
 describe('the spec', () => {
   it.each([['cuda', { kind: 'cuda', ordinal: 0 }], ['cuda:3', { kind: 'cuda', ordinal: 3 }], ['emulator', { kind: 'emulator', ordinal: 0 }]])('%s', (spec, parsed) => {
@@ -119,26 +71,6 @@ describe('opening', () => {
     const options = machine()
     options.driver.library.fail('cuDeviceGetName', 999)
     await expect(openDevice(undefined, options)).rejects.toThrow(/^cuDeviceGetName failed/)
-  })
-})
-
-describe('an NVRTC whose functions fail', () => {
-  it.each(['nvrtcVersion', 'nvrtcGetNumSupportedArchs', 'nvrtcGetSupportedArchs'])('%s: no device is left open', async (name) => {
-    const options = machine()
-    options.nvrtcLibrary.fail(name, 9)
-    await expect(openDevice('cuda', options)).rejects.toThrow(new RegExp(`${name} failed: NVRTC_ERROR_9 \\(9\\)`))
-    expect(options.driver.balance().contexts).toBe(0)
-  })
-
-  it.each(['nvrtcCreateProgram', 'nvrtcCompileProgram', 'nvrtcGetProgramLogSize', 'nvrtcGetCUBINSize', 'nvrtcGetCUBIN'])('%s: the program is given back and the next one compiles', async (name) => {
-    const options = machine()
-    using opened = await openDevice('cuda', options)
-    options.nvrtcLibrary.fail(name, 7)
-    const request = { text: 'x', kernels: [], arch: 'sm_90' }
-    await expect(opened.compiler.compile(request)).rejects.toThrow(/NVRTC_ERROR_7/)
-    const made = options.nvrtcLibrary.count('nvrtcCreateProgram') - (name === 'nvrtcCreateProgram' ? 1 : 0)
-    expect(options.nvrtcLibrary.count('nvrtcDestroyProgram')).toBe(made)
-    expect((await opened.compiler.compile(request)).image).toHaveLength(4)
   })
 })
 

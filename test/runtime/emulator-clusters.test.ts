@@ -64,6 +64,13 @@ extern "C" __global__ void __cluster_dims__(2) threadExits() {
   if (threadIdx.x == 40) return;
   clusterBarrier();
 }
+extern "C" __global__ void __cluster_dims__(2) neverWritten(Global<u32> out) {
+  Shared<u32, 64> tile = sharedAt<u32, 64>(0);
+  if (i32(blockIdx.x) % 2 == 0) tile[threadIdx.x] = 0;
+  clusterBarrier();
+  if (i32(blockIdx.x) % 2 == 0) out[threadIdx.x] = peerValue(tile, threadIdx.x, 1);
+  clusterBarrier();
+}
 extern "C" __global__ void __cluster_dims__(2) noSuchRank(Global<u32> out, i32 rank) {
   Shared<u32, 64> tile = sharedAt<u32, 64>(0);
   tile[threadIdx.x] = 0;
@@ -154,9 +161,9 @@ describe.skipIf(noCompiler)('clusters on the emulator', () => {
     const early = emu.outcome(racing('readTooEarly'), shape, out)
     const read = line('no cluster barrier before'), write = read - 2
     expect(early.error).toBe(719)
-    // Whether the block has written before it is read, or afterwards.
-    expect(early.text).toMatch(new RegExp(`line (${read}: race: reads index \\d+ of a shared array of block \\d of its cluster that thread \\(\\d+,0,0\\) there writes at line ${write}|` +
-      `${write}: race: writes index \\d+ of a shared array that another block of its cluster reads at line ${read}), with no cluster barrier between`))
+    // Whether the block has written before it is read, or not at all so far.
+    expect(early.text).toMatch(new RegExp(`line ${read}: (race: reads index \\d+ of a shared array of block \\d of its cluster that thread \\(\\d+,0,0\\) there writes at line ${write}, with no cluster barrier between|` +
+      'reads index \\d+ of a shared array of block \\d of its cluster that no thread there has written so far)'))
   })
   test.each(allOrders)('so is one between a reading and the next writing: %s', order => {
     emu.setOrder(order)
@@ -165,5 +172,10 @@ describe.skipIf(noCompiler)('clusters on the emulator', () => {
     const write = line('others may still read'), read = line('const u32 theirs')
     expect(text).toMatch(new RegExp(`line (${write}: race: writes index \\d+ of a shared array that another block of its cluster reads at line ${read}|` +
       `${read}: race: reads index \\d+ of a shared array of block \\d of its cluster that thread \\(\\d+,0,0\\) there writes at line ${write}), with no cluster barrier between`))
+  })
+  test('a peer’s memory that nobody has written', () => {
+    const { error, text } = emu.outcome(racing('neverWritten'), { grid: 2, block: 64, shared: 256 }, out)
+    expect(error).toBe(719)
+    expect(text).toContain(`line ${line('peerValue(tile, threadIdx.x, 1)')}: reads index 0 of a shared array of block 1 of its cluster that no thread there has written so far`)
   })
 })

@@ -32,7 +32,7 @@ export function deviceOn(driver: MockDriver, options: Partial<DriverDeviceOption
   return device
 }
 
-export const nothing = { allocations: 0, bytes: 0, modules: 0, streams: 0, events: 0, graphs: 0, contexts: 0 }
+export const nothing = { allocations: 0, bytes: 0, modules: 0, streams: 0, events: 0, graphs: 0, contexts: 0, recording: 0 }
 export const image = Uint8Array.of(0x7f, 0x45, 0x4c, 0x46, 0)
 export const shape = { grid: [2, 1, 1], block: 128, shared: 0 } as const
 

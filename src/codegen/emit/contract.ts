@@ -6,7 +6,8 @@
 import type { Dim, SharedTile, Statement } from '../kernel.js'
 import { registers } from '../kernel.js'
 import { dimIndex, scalar } from '../index-expr.js'
-import { memoryType, registerText, sharedOffset, type Scope } from './expression.js'
+import { registerText, sharedOffset } from './expression.js'
+import { memoryType, type Scope } from './terms.js'
 import type { Writer } from './writer.js'
 
 type Loops = (dims: readonly Dim[], body: (names: ReadonlyMap<Dim, string>) => void) => void

@@ -6,11 +6,16 @@ import { shortSource } from '../../dsl/source.js'
 import { preludeText, type IntrinsicName } from '../intrinsics.js'
 import { registers, sharedElements, type Dim, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
 import { dimsOf, flatten, layoutShared, mentions } from '../facts.js'
-import { combineLines, foldLines, indexText, laneName, memoryType, nameRepeated, registerType, sharedOffset, symbolName, valueText, type Scope } from './expression.js'
+import { combineLines, foldLines, indexText, nameRepeated, sharedOffset, valueText } from './expression.js'
+import { laneName, memoryType, registerType, symbolName, type Scope } from './terms.js'
 import { dedupe } from './dedupe.js'
 import { localValue, visitValue } from '../values.js'
 import { contractLines } from './contract.js'
+import { mmaLines } from './mma.js'
 import { selectLines } from './select.js'
+import { shiftedFold } from './shifted-fold.js'
+import { ringLines, stageLines } from './stage.js'
+import { laneText, liesAlongThreads, onceCondition } from './threads.js'
 import { writer, type Writer } from './writer.js'
 
 export interface EmittedKernel {
@@ -50,14 +55,14 @@ export function emit(kernel: Kernel): EmittedKernel {
     ...kernel.counts.map(n => `i32 ${n}`),
   ]
   const cluster = kernel.cluster === undefined ? '' : `__cluster_dims__(${kernel.cluster}) `
-  w.line(`extern "C" __global__ void ${cluster}__launch_bounds__(${kernel.threads}, 1)`)
+  w.line(`extern "C" __global__ void ${cluster}__launch_bounds__(${kernel.threads}, ${kernel.residency ?? 1})`)
   const signature = `${kernel.name}(${parameters.join(', ')})`
   const folded = signature.length <= 116 ? [signature] : wrap(`${kernel.name}(`, parameters)
   folded.slice(0, -1).forEach(line => w.line(line))
   w.block(folded[folded.length - 1]!, () => {
     w.line('const i32 thread = threadIdx.x;')
     gridLines(c)
-    for (const d of dims) if (d.threads > 1) w.line(`const i32 ${laneName(d)} = ${laneText(d, kernel.threads)};`)
+    for (const d of dims) if (liesAlongThreads(d)) w.line(`const i32 ${laneName(d)} = ${laneText(d, kernel.threads)};`)
     for (const [t, at] of shared.offsets) {
       const n = sharedElements(t)
       w.line(`Shared<${memoryType(t.dtype)}, ${n}> ${t.name} = sharedAt<${memoryType(t.dtype)}, ${n}>(${at});   // ${t.axes.map(a => `${a.name} ${a.extent}`).join(' × ')}${t.pad > 0 ? `, rows padded by ${t.pad}` : ''}`)
@@ -93,11 +98,6 @@ function gridLines({ kernel, w }: Context): void {
   })
 }
 
-const laneText = (d: Dim, threads: number): string => {
-  const upper = d.stride === 1 ? 'thread' : `thread / ${d.stride}`
-  return d.stride * d.threads === threads ? upper : `${upper} % ${d.threads}`
-}
-
 /** Names that statements and the loops in their values declare. */
 function namesIn(body: readonly Statement[]): string[] {
   const loops = new Set<string>()
@@ -108,11 +108,12 @@ function declaredNames(body: readonly Statement[]): string[] {
   return body.flatMap(s => {
     switch (s.kind) {
       case 'let': return [s.name]
-      case 'for': return [s.variable, ...declaredNames(s.body)]
+      case 'for': return [s.variable, ...(s.ring === undefined ? [] : [s.ring.slot, 'ahead', ...declaredNames(s.ring.loads)]), ...declaredNames(s.body)]
       case 'if': return declaredNames(s.body)
       case 'map': return [s.target.name]
       case 'stage': return [s.target.name, ...s.at.map(a => a.name)]
       case 'spill': return [s.target.name]
+      case 'pairs': return [s.target.name, s.at.name]
       default: return []
     }
   })
@@ -138,28 +139,18 @@ function overRegisters(c: Context, dims: readonly Dim[], body: (names: ReadonlyM
 const declaration = (t: RegisterTile): string =>
   `${registerType(t.dtype)} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
 
-/** A condition that holds for one of the threads with the same element. */
-export function onceCondition(dims: readonly Dim[], threads: number): string | undefined {
-  let covered = 0
-  for (const d of dims) covered |= (d.threads - 1) * d.stride
-  const rest = (threads - 1) & ~covered
-  if (rest === 0) return undefined
-  if (rest === threads - 1) return 'thread == 0'
-  const low = rest & -rest, run = rest / low + 1
-  if ((run & (run - 1)) === 0) {
-    if (low === 1) return `thread % ${run} == 0`
-    if (rest + low === threads) return `thread < ${low}`
-  }
-  return `(thread & ${rest}) == 0`
-}
-
 function statement(s: Statement, c: Context): void {
   const { w } = c
   switch (s.kind) {
     case 'comment': w.line(`// ${s.text}${s.source === undefined ? '' : `   ${shortSource(s.source)}`}`); return
-    case 'barrier': w.line(`${w.use(c.kernel.cluster === undefined ? 'blockBarrier' : 'clusterBarrier')}();`); return
+    case 'barrier':
+      if (s.landed !== undefined) w.line(`${w.use('copyAsyncWait')}<${s.landed}>();`)
+      w.line(`${w.use(c.kernel.cluster === undefined ? 'blockBarrier' : 'clusterBarrier')}();`)
+      return
     case 'let': w.line(`const i32 ${s.name} = ${indexText(s.value, scopeOf(c))};`); return
     case 'for': {
+      if (s.ring !== undefined) { ringLines(s, s.ring, w, c.kernel.threads, x => statement(x, c)); return }
+      if (s.rolled === true) w.line('#pragma unroll 1')
       const scope = scopeOf(c), step = s.step === 1 ? `++${s.variable}` : `${s.variable} += ${s.step}`
       w.block(`for (i32 ${s.variable} = ${indexText(s.from, scope)}; ${s.variable} < ${indexText(s.to, scope)}; ${step})`, () => s.body.forEach(x => statement(x, c)))
       return
@@ -179,22 +170,7 @@ function statement(s: Statement, c: Context): void {
       elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`))
       return
     }
-    case 'fold': {
-      const outer = s.components[0]!.dims
-      overRegisters(c, [...outer, ...s.over], names => {
-        const scope = scopeOf(c, names)
-        const write = (): void => {
-          const [element] = dedupe([s.element])
-          nameRepeated([element!], scope)
-          foldLines(s.monoid, n => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope), element!,
-            { op: 'index', index: s.position, dtype: 'i32' }, scope)
-        }
-        const guard = s.counted === undefined || (s.counted.op === 'const' && s.counted.value === 1) ? undefined : valueText(s.counted, scope)
-        if (guard === undefined) write()
-        else w.block(`if (${guard})`, write)
-      })
-      return
-    }
+    case 'fold': foldStatement(s, c); return
     case 'merge': {
       overRegisters(c, s.components[0]!.dims, names => {
         const scope = scopeOf(c, names)
@@ -204,11 +180,13 @@ function statement(s: Statement, c: Context): void {
       return
     }
     case 'combine': combineThreads(s, c); return
-    case 'stage': stage(s, c); return
+    case 'stage': stageLines(s, w, c.kernel.threads); return
     case 'spill': {
       elements(c, s.dims, s.value, (text, scope) => w.line(`${s.target.name}[${sharedOffset(s.target, s.at, scope)}] = ${text};`), onceCondition(s.dims, c.kernel.threads))
       return
     }
+    case 'mma': mmaLines(s, w, scopeOf(c), c.kernel.threads); return
+    case 'pairs': pairLines(s, c); return
     case 'contract': contractLines(s, c.w, (dims, body) => overRegisters(c, dims, body)); return
     case 'store': {
       const conditions = [onceCondition(s.dims, c.kernel.threads)].filter((x): x is string => x !== undefined)
@@ -247,6 +225,62 @@ function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: 
   else c.w.block(`if (${once})`, body)
 }
 
+/** Elements of the own registers into the components: one by one, or with one change of the shift for all of them. */
+function foldStatement(s: Extract<Statement, { kind: 'fold' }>, c: Context): void {
+  const { w } = c, outer = s.components[0]!.dims
+  const guard = (scope: Scope): string | undefined => (s.counted === undefined || (s.counted.op === 'const' && s.counted.value === 1) ? undefined : valueText(s.counted, scope))
+  const own = (scope: Scope) => (n: string): string => componentText(s.components, s.monoid.components.findIndex(m => m.name === n), scope)
+  const many = s.over.filter(d => registers(d) > 1)
+  if (s.monoid.rescale !== undefined && many.length > 0) {
+    overRegisters(c, outer, names => shiftedFold(s.monoid, s.element, many, w, {
+      own: own(scopeOf(c, names)), scope: scopeOf(c, names), each: body => overRegisters(c, s.over, inner => body(scopeOf(c, inner)), names), guard,
+    }))
+    return
+  }
+  overRegisters(c, [...outer, ...s.over], names => {
+    const scope = scopeOf(c, names)
+    const write = (): void => {
+      const [element] = dedupe([s.element])
+      nameRepeated([element!], scope)
+      foldLines(s.monoid, own(scope), element!, { op: 'index', index: s.position, dtype: 'i32' }, scope)
+    }
+    const condition = guard(scope)
+    if (condition === undefined) write()
+    else w.block(`if (${condition})`, write)
+  })
+}
+
+/** An operand of mma: each register takes two neighbours along the last dimension. */
+function pairLines(s: Extract<Statement, { kind: 'pairs' }>, c: Context): void {
+  const { target, at, value } = s, { w } = c, k = target.dims[target.dims.length - 1]!, rows = target.dims.slice(0, -1)
+  const name = w.fresh('pair'), count = registers(k) / 2
+  w.line(`u32 ${target.name}${rows.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}[${count / 2}][2];`)
+  overRegisters(c, rows, names => {
+    w.line('#pragma unroll')
+    w.block(`for (i32 ${name} = 0; ${name} < ${count}; ++${name})`, () => {
+      const own = `${target.name}${rows.filter(d => registers(d) > 1).map(d => `[${names.get(d)}]`).join('')}[${name} / 2][${name} % 2]`
+      const element = (scope: Scope): string => {
+        const [v] = dedupe([value])
+        nameRepeated([v!], scope)
+        return valueText(v!, scope)
+      }
+      const from = `${name} * ${2 * k.threads} + ${laneName(k)}`
+      if (s.vector === 2) {
+        w.line(`const i32 ${at.name} = ${from};`)
+        w.line(`${own} = ${w.use('pairBits')}(${element(scopeOf(c, names, 2))});`)
+        return
+      }
+      const both = w.fresh('both')
+      w.line(`Vector<${memoryType(target.dtype)}, 2> ${both};`)
+      w.block('for (i32 e = 0; e < 2; ++e)', () => {
+        w.line(`const i32 ${at.name} = ${from} + e;`)
+        w.line(`${both}.at[e] = ${element(scopeOf(c, names))};`)
+      })
+      w.line(`${own} = ${w.use('pairBits')}(${both});`)
+    })
+  })
+}
+
 function combineThreads(s: Extract<Statement, { kind: 'combine' }>, c: Context): void {
   const { over } = s, { w } = c
   overRegisters(c, s.components[0]!.dims, names => {
@@ -268,30 +302,5 @@ function combineThreads(s: Extract<Statement, { kind: 'combine' }>, c: Context):
         combineLines(s.monoid, own, n => localValue(others.get(n)!, s.monoid.components.find(m => m.name === n)!.dtype), scope)
       })
     }
-  })
-}
-
-function stage(s: Extract<Statement, { kind: 'stage' }>, c: Context): void {
-  const { w, kernel } = c, { target, vector } = s
-  const count = target.axes.reduce((n, a) => n * a.extent, 1) / vector
-  const item = w.fresh('item')
-  w.block(`for (i32 ${item} = thread; ${item} < ${count}; ${item} += ${kernel.threads})`, () => {
-    let inner = 1
-    const last = target.axes.length - 1
-    const names = s.at.map((_, i) => i)
-    for (let i = last; i >= 0; i--) {
-      const extent = i === last ? target.axes[i]!.extent / vector : target.axes[i]!.extent
-      const upper = inner === 1 ? item : `${item} / ${inner}`
-      const own = inner * extent === count ? upper : `${upper} % ${extent}`
-      names[i] = 0
-      w.line(`const i32 ${s.at[i]!.name} = ${i === last && vector > 1 ? `${own} * ${vector}`.replace(/^(.*[/%].*) \* (\d+)$/, '($1) * $2') : own};`)
-      inner *= extent
-    }
-    const scope = scopeOf(c, new Map(), vector)
-    const [value] = dedupe([s.value])
-    nameRepeated([value!], scope)
-    const text = valueText(value!, scope), at = sharedOffset(target, s.at, scopeOf(c))
-    if (vector > 1) w.line(`${w.use('storeVector')}(${target.name} + (${at}), ${text});`)
-    else w.line(`${target.name}[${at}] = ${text};`)
   })
 }

@@ -6,32 +6,16 @@ import type { Dtype } from '../../dsl/dtype.js'
 import type { Monoid } from '../../dsl/monoid.js'
 import type { BinaryName, UnaryName } from '../../dsl/scalar.js'
 import type { Index } from '../index-expr.js'
-import { registers, rowPitch, type Dim, type RegisterTile, type SharedTile, type Value } from '../kernel.js'
+import { packOf, registers, rowPitch, type Dim, type RegisterTile, type SharedTile, type Value } from '../kernel.js'
 import { castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
 import { indexChildren } from '../index-expr.js'
 import { dedupe } from './dedupe.js'
+import { ctype, laneName, literalText, memoryType, paren, symbolName, type Scope, type Text } from './terms.js'
+import { liesAlongThreads } from './threads.js'
 import type { Writer } from './writer.js'
-
-/** What is known while the elements of one statement are written. */
-export interface Scope {
-  readonly w: Writer
-  /** The register variable of each dimension that a loop runs over. */
-  readonly registers: ReadonlyMap<Dim, string>
-  /** Values that have a name here already. */
-  readonly named: Map<Value, string>
-  /** Number of neighbours handled at once; more than 1 only in copies. */
-  readonly vector: number
-}
-
-const ctype: { readonly [D in Dtype]: string } = { f32: 'f32', f16: 'f16', bf16: 'bf16', i32: 'i32', u32: 'u32', bool: 'bool' }
-/** The C++ type of a dtype in a register. */
-export const registerType = (dtype: Dtype): string => ctype[dtype]
-/** The C++ type of a dtype in memory. */
-export const memoryType = (dtype: Dtype): string => (dtype === 'bool' ? 'u8' : ctype[dtype])
 
 // ---------------------------------------------------------------------------------------------- indices
 
-export const laneName = (d: Dim): string => `${d.name}Lane`
 const wide = (i: Index): boolean => i.min < -(2 ** 31) || i.max >= 2 ** 31
 /** Whether an index is written as a 64-bit expression: it or a part of it may be wide. */
 const written64 = (i: Index): boolean => {
@@ -42,10 +26,6 @@ const written64 = (i: Index): boolean => {
     default: return written64(i.a) || written64(i.b)
   }
 }
-
-/** Text with the precedence of its outermost operator: 3 unary or atom, 2 product, 1 sum. */
-type Text = readonly [text: string, precedence: number]
-const paren = ([text, precedence]: Text, atLeast: number): string => (precedence >= atLeast ? text : `(${text})`)
 
 export const indexText = (i: Index, s: Scope): string => indexParts(i, s)[0]
 
@@ -83,14 +63,16 @@ function indexParts(i: Index, s: Scope): Text {
     }
   }
 }
-export const symbolName = (symbol: string): string => `${symbol}Size`
-
 function coordinate(d: Dim, s: Scope): Text {
   const register = s.registers.get(d)
-  if (d.threads === 1) return [register ?? '0', 3]
-  if (registers(d) === 1) return [laneName(d), 3]
+  const lane = liesAlongThreads(d) ? laneName(d) : undefined
+  if (lane === undefined) return [register ?? '0', 3]
+  if (registers(d) === 1) return [lane, 3]
   if (register === undefined) throw new Error(`no register variable for ${d.name}`)
-  return [`${register} * ${d.threads} + ${laneName(d)}`, 1]
+  const pack = packOf(d)
+  if (pack === 1) return [`${d.threads === 1 ? register : `${register} * ${d.threads}`} + ${lane}`, 1]
+  if (registers(d) === pack) return [`${lane} + ${register}`, 1]
+  return [`${register} / ${pack} * ${d.threads * pack} + ${lane} + ${register} % ${pack}`, 1]
 }
 
 /** The own element of a register tile, `scores[groupI][keyI]`. */
@@ -99,16 +81,22 @@ export function registerText(t: RegisterTile, s: Scope): string {
 }
 const missing = (t: RegisterTile, d: Dim): never => { throw new Error(`${t.name}: no loop over ${d.name}`) }
 
-/** The element offset within a shared tile. */
-export function sharedOffset(t: SharedTile, at: readonly Index[], s: Scope): string {
+/**
+ * The element offset within a shared tile, or within its stage `slot`. Rows of a swizzled tile have their chunks of 8 in
+ * another order, which the row decides; `vector`: the last position is a multiple of so many.
+ */
+export function sharedOffset(t: SharedTile, at: readonly Index[], s: Scope, slot?: string, vector = 1): string {
   const extents = t.axes.map((a, i) => (i === t.axes.length - 1 ? rowPitch(t) : a.extent))
-  let text: Text = ['0', 3]
+  let text: Text = slot === undefined ? ['0', 3] : [slot, 3]
   at.forEach((i, n) => {
-    const own = indexParts(i, s)
+    const own: Text = n === at.length - 1 && t.swizzle === true ? swizzled(indexParts(i, s), indexParts(at[n - 1]!, s), vector) : indexParts(i, s)
     text = text[0] === '0' ? own : own[0] === '0' ? [`${paren(text, 2)} * ${extents[n]}`, 2] : [`${paren(text, 2)} * ${extents[n]} + ${paren(own, 1)}`, 1]
   })
   return text[0]
 }
+// All but the last two axes of a swizzled tile, and its stages, have multiples of 8 rows: the last of them decides.
+const swizzled = (i: Text, row: Text, vector: number): Text => vector === 8 ? [`(${paren(i, 2)} / 8 ^ ${paren(row, 2)} % 8) * 8`, 2]
+  : [`(${paren(i, 2)} / 8 ^ ${paren(row, 2)} % 8) * 8 + ${paren(i, 2)} % 8`, 1]
 
 // ---------------------------------------------------------------------------------------------- values
 
@@ -120,23 +108,6 @@ const functions = {
   exp: 'expFast', exp2: 'exp2Fast', log: 'logf', log2: 'log2f', sqrt: 'sqrtf', rsqrt: 'rsqrtf', sin: 'sinf', cos: 'cosf',
   tanh: 'tanhf', floor: 'floorf', ceil: 'ceilf', round: 'rintf', trunc: 'truncf', abs: 'fabsf',
 } as const satisfies { readonly [N in UnaryName]?: string }
-
-export function literalText(x: number, dtype: Dtype, w: Writer): string {
-  switch (dtype) {
-    case 'bool': return x === 0 ? 'false' : 'true'
-    case 'i32': return x === -(2 ** 31) ? '(-2147483647 - 1)' : String(x)
-    case 'u32': return `${x}u`
-    case 'f16': return `${w.use('toF16')}(${literalText(x, 'f32', w)})`
-    case 'bf16': return `${w.use('toBf16')}(${literalText(x, 'f32', w)})`
-    case 'f32': {
-      if (Number.isNaN(x)) return w.use('notANumber')
-      if (!Number.isFinite(x)) return (x < 0 ? '-' : '') + w.use('infinity')
-      // 9 significant digits name every f32.
-      const text = Object.is(x, -0) ? '-0' : String(Number(x.toPrecision(9)))
-      return (/[.e]/.test(text) ? text : `${text}.`) + 'f'
-    }
-  }
-}
 
 export const valueText = (v: Value, s: Scope): string => valueParts(v, s)[0]
 const tight = (v: Value, s: Scope, atLeast: number): string => {

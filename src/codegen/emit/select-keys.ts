@@ -10,7 +10,8 @@ import type { Index } from '../index-expr.js'
 import type { Neighbours, Selection, Value } from '../kernel.js'
 import { binaryValue, castValue, localValue, scalarValue, visitValue } from '../values.js'
 import { dedupe } from './dedupe.js'
-import { foldLines, indexText, memoryType, nameRepeated, registerType, resultValue, valueText, type Scope } from './expression.js'
+import { foldLines, indexText, nameRepeated, resultValue, valueText } from './expression.js'
+import { memoryType, registerType, type Scope } from './terms.js'
 import type { Writer } from './writer.js'
 
 type Loop = Extract<Value, { op: 'loop' }>

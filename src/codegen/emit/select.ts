@@ -9,8 +9,9 @@
 import { intrinsics, type IntrinsicName } from '../intrinsics.js'
 import type { Index } from '../index-expr.js'
 import { sharedElements, type Selection, type Statement } from '../kernel.js'
-import { indexText, valueText, type Scope } from './expression.js'
+import { indexText, valueText } from './expression.js'
 import { keysLines, lambda } from './select-keys.js'
+import type { Scope } from './terms.js'
 import type { Writer } from './writer.js'
 
 type Select = Extract<Statement, { kind: 'select' }>

@@ -22,13 +22,13 @@ export function writer(taken: Iterable<string>, used: Set<IntrinsicName>): Write
     line: text => { lines.push(text === '' ? '' : '  '.repeat(depth) + text) },
     block: (head, body) => {
       const start = lines.length
-      self.line(`${head} {`)
+      self.line(head === '' ? '{' : `${head} {`)
       depth += 1
       body()
       depth -= 1
       const only = lines[start + 1]?.trim() ?? ''
       const short = '  '.repeat(depth) + `${head} ${only}`
-      if (lines.length === start + 2 && only.endsWith(';') && !/^(const|f32|u32|i32|bool)\b/.test(only) && short.length <= 118) lines.splice(start, 2, short)
+      if (head !== '' && lines.length === start + 2 && only.endsWith(';') && !/^(const|f32|u32|i32|bool)\b/.test(only) && short.length <= 118) lines.splice(start, 2, short)
       else self.line('}')
     },
     fresh,

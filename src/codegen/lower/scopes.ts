@@ -26,6 +26,10 @@ export interface Scope {
   readonly scalars: ReadonlySet<string>
   /** Tiles computed in this scope, by node and position. */
   readonly tiles: Map<string, Value>
+  /** The loop takes a tile in parts: no other scalar of its positions depends on it. */
+  readonly part?: true
+  /** Where the scope is a loop over tiles that can be copied ahead: what it copies. */
+  readonly ring?: { readonly slot: string; readonly stages: number; readonly loads: Extract<Statement, { kind: 'stage' }>[] }
 }
 
 export interface Lowering extends Builder {
@@ -33,6 +37,8 @@ export interface Lowering extends Builder {
   readonly d: Division
   /** Contractions within a tile take so many elements of the summed axis at once. */
   readonly depth: number
+  /** Tiles of the streamed axis in shared memory at once; 1: none is copied ahead. */
+  readonly stages: number
   /** Set by the loop whose tiles the blocks share. */
   divided: Kernel['divided'] | undefined
   scopes: Scope[]
@@ -40,7 +46,7 @@ export interface Lowering extends Builder {
 
 /** A loop over the tiles of an axis: all of them, or this block's share. */
 export function alongTiles(l: Lowering, axis: string, length: Index, shared: boolean, body: (position: Index) => void): void {
-  const { column } = l.d, step = column.extent
+  const { column, tile: step } = l.d
   const start = l.fresh(`${axis}Start`)
   let from: Index = ix.zero, to: Index = length
   if (shared) {
@@ -58,15 +64,27 @@ export function alongTiles(l: Lowering, axis: string, length: Index, shared: boo
     to = ix.min(ix.atMost(ix.mul(named(last), ix.constant(step)), ix.longest + step), length)
   }
   const variable = ix.scalar(start, ix.longest)
-  inLoop(l, start, from, to, step, () => body(ix.add(variable, ix.dimIndex(column))))
+  const ring = l.stages > 1 ? { slot: l.fresh('slot'), stages: l.stages, loads: [] } : undefined
+  inLoop(l, start, from, to, step, () => {
+    if (step === column.extent) { body(ix.add(variable, ix.dimIndex(column))); return }
+    // A tile in shared memory is more than registers hold at once.
+    const part = l.fresh(`${axis}Part`)
+    inLoop(l, part, ix.zero, ix.constant(step), column.extent, () => body(ix.add(ix.add(variable, ix.scalar(part, step - column.extent)), ix.dimIndex(column))), { part: true })
+  }, ring === undefined ? {} : { ring })
 }
 
-export function inLoop(l: Lowering, variable: string, from: Index, to: Index, step: number, body: () => void): void {
-  const scope: Scope = { body: [], scalars: new Set([variable]), tiles: new Map() }
+export function inLoop(l: Lowering, variable: string, from: Index, to: Index, step: number, body: () => void, more: Pick<Scope, 'ring' | 'part'> = {}): void {
+  const scope: Scope = { body: [], scalars: new Set([variable]), tiles: new Map(), ...more }
   l.scopes.push(scope)
   body()
   l.scopes.pop()
-  l.append({ kind: 'for', variable, from, to, step, body: scope.body })
+  l.append({ kind: 'for', variable, from, to, step, body: scope.body, ...(more.ring === undefined || more.ring.loads.length === 0 ? {} : { ring: more.ring }), ...(more.part === undefined ? {} : { rolled: true }) })
+}
+
+/** The scope in which a position is known: the innermost whose scalars it mentions. */
+export function scopeOf(l: Lowering, position: readonly Index[]): Scope {
+  const scalars = scalarsIn(position)
+  return [...l.scopes].reverse().find(s => [...s.scalars].some(n => scalars.has(n))) ?? l.scopes[0]!
 }
 
 /** All positions inside their axes: what counts of a tile that hangs over. */
@@ -98,9 +116,7 @@ export const placed = (l: Lowering, key: string, env: Environment, e: Expr, comp
   placedAt(l, `${key} @ ${e.axes.map(a => `${a.name}=${atomKey(env.get(a.name)!)}`).join(' ')}`, e.axes.map(a => env.get(a.name)!), compute)
 
 export function placedAt(l: Lowering, key: string, position: readonly Index[], compute: () => Value): Value {
-  const scalars = scalarsIn(position)
-  let depth = 0
-  l.scopes.forEach((s, i) => { if ([...s.scalars].some(n => scalars.has(n))) depth = i })
+  const depth = l.scopes.indexOf(scopeOf(l, position))
   const known = l.scopes.slice(0, depth + 1).map(s => s.tiles.get(key)).find(x => x !== undefined)
   if (known !== undefined) return known
   const before = l.scopes, scope = before[depth]!

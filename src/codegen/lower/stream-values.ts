@@ -8,12 +8,14 @@ import { fixedSize } from '../../dsl/size.js'
 import { foldArg, foldKey, isFold, longAxes, type Fold } from '../folds.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
-import type { Dim, RegisterTile, Value } from '../kernel.js'
+import { padded, type Dim, type RegisterTile, type Value } from '../kernel.js'
 import { atomKey } from '../prove.js'
 import * as v from '../values.js'
 import { nodeComments } from './common.js'
-import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, type Lowering } from './scopes.js'
-import { combineDims, isComputed, padded, resultTile, stageOperand, startFold, type Operand } from './tiles.js'
+import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, scopeOf, type Lowering } from './scopes.js'
+import { mmaPlan, residentMma, streamedMma } from './mma.js'
+import { normalisedLeft, singlePass } from './single-pass.js'
+import { combineDims, isComputed, resultTile, spillOperand, stageOperand, startFold, type Operand } from './tiles.js'
 import { countValue, insideFacts, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
 
 function context(l: Lowering, env: Environment, e: Expr): ValueContext {
@@ -26,6 +28,7 @@ export const tileValue = (l: Lowering, e: Expr, env: Environment): Value => valu
 function tileOf(l: Lowering, e: Expr, env: Environment): Value | undefined {
   const stored = l.g.stored.get(e)
   if (stored !== undefined) return stored.form === 'array' ? undefined : placed(l, `parts ${e.id}`, env, e, () => joinParts(l, e, stored, env))
+  if (e.kind === 'map') return rowValue(l, e, env)
   if (!isFold(e)) return undefined
   return placed(l, `fold ${e.id}`, env, e, () => {
     if (longAxes(e).length > 0 && !(e.kind === 'contract' && longAxes(e).length === 0)) {
@@ -34,6 +37,22 @@ function tileOf(l: Lowering, e: Expr, env: Environment): Value | undefined {
       return result(l, e, components)
     }
     return e.kind === 'contract' ? v.registerValue(contract(l, e, env)) : result(l, e, residentFold(l, e, env))
+  })
+}
+
+/** What folds have given and no loop changes is computed before the loop: a quotient a row, not one an element. */
+function rowValue(l: Lowering, e: Of<'map'>, env: Environment): Value | undefined {
+  const at: Environment = new Map(e.axes.map(a => [a.name, env.get(a.name)!]))
+  const position = [...at.values()]
+  if (scopeOf(l, position) === l.scopes[l.scopes.length - 1] || dimsIn(l, position).includes(l.d.column) || !isComputed(e, l.g.stored)) return undefined
+  return placed(l, `value ${e.id}`, env, e, () => {
+    const args = new Map(e.args.map(a => [a.name, a.value]))
+    const value = v.scalarValue(e.body, n => tileValue(l, args.get(n)!, at), l.d.facts)
+    if (value.op === 'register' || value.op === 'const') return value
+    const target: RegisterTile = { space: 'register', name: l.fresh(value.op === 'binary' && value.name === 'div' ? 'quotient' : 'rowValue'), dtype: e.dtype, dims: dimsIn(l, position) }
+    comment(l, e)
+    l.append({ kind: 'map', target, value, fresh: true })
+    return v.registerValue(target)
   })
 }
 
@@ -123,13 +142,21 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
   // The summed axes have positions of their own, even where the result's surroundings have axes of these names.
   const own: Environment = new Map(e.axes.map(a => [a.name, env.get(a.name)!]))
   const target: RegisterTile = { space: 'register', name: l.fresh('product'), dtype: 'f32', dims }
+  const tensor = mmaPlan(l, e, own, false)
+  if (tensor !== undefined) {
+    const multiply = residentMma(l, e, own, tensor, target)
+    comment(l, e)
+    l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
+    l.append(multiply)
+    return target
+  }
   const computed = [e.left, e.right].some(x => isComputed(x, l.g.stored)) ? l.d.rowDim(e.over[0]!) : undefined
   // An operand that is computed has the length that its threads make of it.
   const length = computed === undefined ? e.over.reduce((n, name) => n * fixedSize(axisOf(e.left, name)!.size)!, 1) : padded(computed)
   const name = computed?.name ?? e.over.join('')
   const stage = (start: Index, extent: number): Operand[] => [e.left, e.right].map(x => stageOperand(l, x, own, e.over, operandContext(l), { name, start, extent }))
   const multiply = ([left, right]: readonly Operand[]): void =>
-    l.append({ kind: 'contract', target, left: left!.tile, right: right!.tile, over: left!.over, extent: left!.extent, path: 'scalar' })
+    l.append({ kind: 'contract', target, left: left!.tile, right: right!.tile, over: left!.over, extent: left!.extent })
   // Staged before the tile is declared where it is staged once: outside of the loop where that can be.
   const whole = length <= l.depth || computed !== undefined ? stage(ix.zero, length) : undefined
   comment(l, e)
@@ -144,14 +171,24 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
 function streamContract(l: Lowering, e: Of<'contract'>, env: Environment, shared = false): RegisterTile {
   const long = longAxes(e)[0]!, dims = dimsIn(l, e.axes.map(a => env.get(a.name)!))
   const target: RegisterTile = { space: 'register', name: l.fresh('sum'), dtype: 'f32', dims }
+  const normalised = shared ? undefined : normalisedLeft(l, e)
+  if (normalised !== undefined) {
+    comment(l, e)
+    return singlePass(l, e, env, normalised, operandContext(l), (x, at) => tileValue(l, x, at))
+  }
   // What the operands need finished is demanded before the loop opens.
   if (!shared) for (const f of passesBelow(l, e.left)) tileValue(l, f, l.d.environment(f.axes))
   comment(l, e)
   l.append({ kind: 'map', target, value: v.constantValue(0, 'f32'), fresh: true })
   alongTiles(l, long, ix.sizeIndex(axisOf(foldArg(e), long)!.size), shared, position => {
     const inner: Environment = new Map([...e.axes.map(a => [a.name, env.get(a.name)!] as const), [long, position]])
+    const tensor = mmaPlan(l, e, inner, true)
+    if (tensor !== undefined) {
+      l.append(streamedMma(l, e, inner, tensor, target, x => spillOperand(l, x, inner, e.over, operandContext(l), x.dtype).tile))
+      return
+    }
     const operands = [e.left, e.right].map(x => stageOperand(l, x, inner, e.over, operandContext(l), { name: l.d.column.name, start: ix.zero, extent: 0 }))
-    l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent, path: 'scalar' })
+    l.append({ kind: 'contract', target, left: operands[0]!.tile, right: operands[1]!.tile, over: operands[0]!.over, extent: operands[0]!.extent })
   })
   return target
 }

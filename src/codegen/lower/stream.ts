@@ -29,26 +29,26 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   const d = divideAxes(g.shape, schedule, fresh)
   const top: Scope = { body: [], scalars: new Set(), tiles: new Map() }
   const l: Lowering = {
-    g, d, fresh, threads: schedule.threads, depth: schedule.depth, divided: undefined, scopes: [top],
+    g, d, fresh, threads: schedule.threads, depth: schedule.depth, stages: schedule.path === 'mma' ? schedule.stages : 1, divided: undefined, scopes: [top],
     append: s => { l.scopes[l.scopes.length - 1]!.body.push(s) },
   }
   const root = g.roots[0]!
   const partial = root.stored.form === 'partials'
-  const shared = partial || (g.shape.column !== undefined && !streamsBelow(root.node, g))
+  const shared = partial || (g.shape.column !== undefined && !g.roots.some(r => streamsBelow(r.node, g)))
   const counts = partial ? 'splits' as const : 'shares' as const
 
   if (partial) storeParts(l, root)
-  else if (g.shape.column === undefined) storeWhole(l, root)
-  else storeColumns(l, root, shared)
+  else if (g.shape.column === undefined) g.roots.forEach(r => storeWhole(l, r))
+  else storeColumns(l, g.roots, shared)
 
   const grid: GridAxis[] = [...d.grid, ...(shared ? [{ name: 'share', blocks: ix.scalar(counts, ix.longest) }] : [])]
-  const outputs = root.stored.form === 'array' ? [root.stored.memory] : [...root.stored.memories]
+  const outputs = g.roots.flatMap(r => (r.stored.form === 'array' ? [r.stored.memory] : [...r.stored.memories]))
   const used = mentionsSplits(top.body)
   return {
     name: g.name, summary: g.summary, threads: schedule.threads, grid, inputs: memoriesIn(top.body).filter(m => !outputs.includes(m)), outputs,
     symbols: symbolsIn(top.body, grid.slice(0, -1).map(x => x.blocks)),
     counts: [...(partial || used ? ['splits' as const] : []), ...(shared && !partial ? ['shares' as const] : [])], body: top.body,
-    ...(l.divided === undefined ? {} : { divided: l.divided }),
+    ...(l.divided === undefined ? {} : { divided: l.divided }), ...(schedule.path === 'mma' ? { residency: schedule.residency } : {}),
   }
 }
 
@@ -77,17 +77,18 @@ function storeParts(l: Lowering, root: Root): void {
   })
 }
 
-/** A result along the streamed axis, tile by tile. */
-function storeColumns(l: Lowering, root: Root, shared: boolean): void {
+/** Results along the streamed axis, tile by tile. */
+function storeColumns(l: Lowering, roots: readonly Root[], shared: boolean): void {
   const column = l.g.shape.column!
-  const env0 = l.d.environment(root.node.axes.filter(a => a !== column))
   // Passes that must be over before: demanded here, so that their loops come first.
-  if (!shared) for (const f of passesBelow(l, root.node)) tileValue(l, f, l.d.environment(f.axes))
+  if (!shared) for (const f of roots.flatMap(r => passesBelow(l, r.node))) tileValue(l, f, l.d.environment(f.axes))
   alongTiles(l, column.name, ix.sizeIndex(column.size), shared, position => {
-    const env: Environment = new Map([...env0, [column.name, position]])
-    const condition = valid(root.node, env), value = v.assuming(tileValue(l, root.node, env), condition)
-    if (root.stored.form !== 'array') return
-    if (!isFold(root.node)) comment(l, root.node)
-    l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
+    for (const root of roots) {
+      const env: Environment = new Map([...l.d.environment(root.node.axes.filter(a => a.name !== column.name)), [column.name, position]])
+      const condition = valid(root.node, env), value = v.assuming(tileValue(l, root.node, env), condition)
+      if (root.stored.form !== 'array') return
+      if (!isFold(root.node)) comment(l, root.node)
+      l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
+    }
   })
 }

@@ -6,7 +6,7 @@ import type { Monoid } from '../../dsl/monoid.js'
 import { inside, isFold } from '../folds.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
-import { registers, type Dim, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
+import { padded, threadFactors, type Dim, type RegisterTile, type SharedTile, type Statement, type Value } from '../kernel.js'
 import type { Fact } from '../prove.js'
 import * as v from '../values.js'
 import { movesRows } from './rows.js'
@@ -18,9 +18,6 @@ export interface Builder {
   readonly fresh: (wish: string) => string
   readonly append: (s: Statement) => void
 }
-
-/** Length of a dimension with what its threads add to it. */
-export const padded = (d: Dim): number => registers(d) * d.threads
 
 /** A fold's components, set to the identity. */
 export function startFold(b: Builder, m: Monoid, dims: readonly Dim[], names: readonly string[]): RegisterTile[] {
@@ -40,28 +37,29 @@ export function resultTile(b: Builder, m: Monoid, components: readonly RegisterT
 }
 
 /**
- * Puts the threads along dimensions together: within a warp by shuffles, across warps through shared memory, in the
- * order of the warps. All threads hold the result.
+ * Puts the threads along dimensions together: first within warps by shuffles, then across warps through shared memory, in
+ * the order of the warps. All threads hold the result. Only when every lane has what its warp has may one lane write it.
  */
 export function combineDims(b: Builder, components: readonly RegisterTile[], m: Monoid, over: readonly Dim[]): void {
-  for (const d of over) {
-    if (d.threads === 1) continue
-    const near = d.stride >= 32 ? 1 : Math.min(d.threads, 32 / d.stride)
-    if (near > 1) b.append({ kind: 'combine', components, monoid: m, over: { ...d, threads: near } })
-    const far = d.threads / near
-    if (far === 1) continue
-    const warp: Dim = { name: b.fresh(`${d.name}Warp`), extent: far, threads: far, stride: d.stride * near }
-    const others = components[0]!.dims
-    const scratch = components.map(c => sharedTile(b, `${c.name}Scratch`, c.dtype, [{ name: warp.name, extent: far }, ...others.map(o => ({ name: o.name, extent: padded(o) }))], 0))
-    components.forEach((c, i) => b.append({ kind: 'spill', target: scratch[i]!, dims: [warp, ...others], at: [warp, ...others].map(ix.dimIndex), value: v.registerValue(c) }))
-    components.forEach((c, i) => b.append({ kind: 'map', target: c, value: v.scalarValue(m.components[i]!.identity, unknown), fresh: false }))
-    const turn = b.fresh('warp')
-    const values = scratch.map(s => v.sharedValue(s, [ix.scalar(turn, far - 1), ...others.map(ix.dimIndex)]))
-    b.append({ kind: 'for', variable: turn, from: ix.zero, to: ix.constant(far), step: 1, body: [{ kind: 'merge', components, monoid: m, values }] })
+  const warps: Dim[] = []
+  for (const d of over) for (const { threads, stride } of threadFactors(d)) {
+    const near = stride >= 32 ? 1 : Math.min(threads, 32 / stride)
+    if (near > 1) b.append({ kind: 'combine', components, monoid: m, over: { name: d.name, extent: near, threads: near, stride } })
+    const far = threads / near
+    if (far > 1) warps.push({ name: b.fresh(`${d.name}Warp`), extent: far, threads: far, stride: stride * near })
   }
+  if (warps.length === 0) return
+  const others = components[0]!.dims, dims = [...warps, ...others]
+  const scratch = components.map(c => sharedTile(b, `${c.name}Scratch`, c.dtype, [...warps.map(w => ({ name: w.name, extent: w.extent })), ...others.map(o => ({ name: o.name, extent: padded(o) }))], 0))
+  components.forEach((c, i) => b.append({ kind: 'spill', target: scratch[i]!, dims, at: dims.map(ix.dimIndex), value: v.registerValue(c) }))
+  components.forEach((c, i) => b.append({ kind: 'map', target: c, value: v.scalarValue(m.components[i]!.identity, unknown), fresh: false }))
+  const turns = warps.map(w => ({ name: b.fresh(warps.length === 1 ? 'warp' : `${w.name}At`), extent: w.extent }))
+  const values = scratch.map(s => v.sharedValue(s, [...turns.map(t => ix.scalar(t.name, t.extent - 1)), ...others.map(ix.dimIndex)]))
+  const merge: Statement = { kind: 'merge', components, monoid: m, values }
+  b.append(turns.reduceRight<Statement>((body, t) => ({ kind: 'for', variable: t.name, from: ix.zero, to: ix.constant(t.extent), step: 1, body: [body] }), merge))
 }
 
-const sharedTile = (b: Builder, name: string, dtype: Dtype, axes: SharedTile['axes'], pad: number): SharedTile =>
+export const sharedTile = (b: Builder, name: string, dtype: Dtype, axes: SharedTile['axes'], pad: number): SharedTile =>
   ({ space: 'shared', name: b.fresh(name), dtype, axes, pad })
 
 export interface OperandContext {
@@ -103,7 +101,10 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
   const e = open(x), streamed = over.filter(n => env.has(n))
   const computed = isComputed(e, c.stored)
   const short = over.filter(n => !streamed.includes(n))
-  if (computed) return spillOperand(b, e, env, over, c, part)
+  if (computed) {
+    if (part.start.op !== 'const') throw new Error('an operand that is computed in registers is taken whole')
+    return spillOperand(b, e, env, over, c, 'f32')
+  }
   const others = e.axes.filter(a => !over.includes(a.name))
   const dims = c.dimsOf(others.map(a => env.get(a.name)!))
   const whole = short.reduce((n, name) => n * fixedSize(axisOf(e, name)!.size)!, 1)
@@ -126,12 +127,8 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
     const overAxis = { name: overName, extent }
     const dimAxes = dims.map(d => ({ name: d.name, extent: padded(d) }))
     const axes = overLast || dims.length === 0 ? [...dimAxes, overAxis] : [overAxis, ...dimAxes]
-    const assumed = e.axes.flatMap(a => insideFacts(at.get(a.name)!, a.size))
-    const loaded = valueAt(e, at, { stored: c.stored, tile: () => undefined, fresh: b.fresh, safe: c.facts, assumed: [...c.facts, ...assumed] })
-    // Past the end of the summed axis lie zeros, not the neighbours in memory, which a slice leaves readable.
-    const within = v.allOf([...streamed.map(n => v.inside(at.get(n)!, axisOf(e, n)!.size)),
-      ...(streamed.length === 0 ? [v.binaryValue('lt', v.indexValue(ix.add(part.start, overVariable)), v.constantValue(whole, 'i32'))] : [])])
-    const raw = holdsLoop(loaded) ? v.whereValue(within, loaded, v.constantValue(0, loaded.dtype)) : v.guardedValue(within, v.assuming(loaded, within), v.constantValue(0, loaded.dtype))
+    const raw = stagedValue(b, e, at, v.allOf([...streamed.map(n => v.inside(at.get(n)!, axisOf(e, n)!.size)),
+      ...(streamed.length === 0 ? [v.binaryValue('lt', v.indexValue(ix.add(part.start, overVariable)), v.constantValue(whole, 'i32'))] : [])]), c)
     const narrow = raw.dtype === 'bf16' || raw.dtype === 'f16'
     const dtype: Dtype = narrow ? raw.dtype : 'f32'
     const width = 16 / byteSize[dtype]
@@ -148,18 +145,26 @@ export function stageOperand(b: Builder, x: Expr, env: Environment, over: readon
   return known.get(key)!
 }
 
-function spillOperand(b: Builder, e: Expr, env: Environment, over: readonly string[], c: OperandContext, part: Part): Operand {
-  if (part.start.op !== 'const') throw new Error('an operand that is computed in registers is taken whole')
+/** An operand's element at a position: zero where `within` does not hold, not the neighbours in memory, which a slice leaves readable. */
+export function stagedValue(b: Builder, e: Expr, at: Environment, within: Value, c: Pick<OperandContext, 'stored' | 'facts'>): Value {
+  const assumed = e.axes.flatMap(a => insideFacts(at.get(a.name)!, a.size))
+  const loaded = valueAt(e, at, { stored: c.stored, tile: () => undefined, fresh: b.fresh, safe: c.facts, assumed: [...c.facts, ...assumed] })
+  const zero = v.constantValue(0, loaded.dtype)
+  return holdsLoop(loaded) ? v.whereValue(within, loaded, zero) : v.guardedValue(within, v.assuming(loaded, within), zero)
+}
+
+/** An operand that lies in registers, put into shared memory. Rows there are 16 bytes longer, which changes their banks. */
+export function spillOperand(b: Builder, e: Expr, env: Environment, over: readonly string[], c: OperandContext, dtype: Dtype): Operand {
   const [axis] = over as [string]
   const streamed = env.has(axis)
   const dim = streamed ? c.column : c.rows.rowDim(axis)
   const at: Environment = new Map([...e.axes.filter(a => env.has(a.name)).map(a => [a.name, env.get(a.name)!] as const), ...(streamed ? [] : [[axis, ix.dimIndex(dim)] as const])])
   const dims = c.dimsOf([...at.values()]).filter(d => d !== dim)
-  const value = v.castValue(c.value(e, at), 'f32')
+  const value = v.castValue(c.value(e, at), dtype)
   const position = at.get(axis)!, length = axisOf(e, axis)!.size
   const valid = ix.provablyInside(position, length) ? v.yes : v.binaryValue('lt', v.indexValue(position), v.indexValue(ix.sizeIndex(length)))
-  const tile = sharedTile(b, `${nameOf(e)}Tile`, 'f32', [...dims, dim].map(d => ({ name: d.name, extent: padded(d) })), 4)
-  b.append({ kind: 'spill', target: tile, dims: [...dims, dim], at: [...dims, dim].map(ix.dimIndex), value: v.whereValue(valid, value, v.constantValue(0, 'f32')) })
+  const tile = sharedTile(b, `${nameOf(e)}Tile`, dtype, [...dims, dim].map(d => ({ name: d.name, extent: padded(d) })), 16 / byteSize[dtype])
+  b.append({ kind: 'spill', target: tile, dims: [...dims, dim], at: [...dims, dim].map(ix.dimIndex), value: v.whereValue(valid, value, v.constantValue(0, dtype)) })
   return { tile, over: dim.name, extent: padded(dim) }
 }
 
@@ -170,27 +175,16 @@ function holdsLoop(value: Value): boolean {
 }
 
 /** Whether a position is a multiple of the width wherever its dimension is. */
-function startsAtMultiple(i: Index, width: number): boolean {
+export function startsAtMultiple(i: Index, width: number): boolean {
   if (i.op === 'dim') return true
   return i.op === 'add' && i.b.op === 'dim' && i.a.op === 'mul' && i.a.b.op === 'const' && i.a.b.value % width === 0
 }
 
 /** The index with other variables in place of tile coordinates. */
-export function substituteDims(i: Index, by: (d: Dim) => Index): Index {
-  switch (i.op) {
-    case 'dim': return by(i.dim)
-    case 'const': case 'scalar': case 'symbol': case 'value': return i
-    case 'add': return ix.add(substituteDims(i.a, by), substituteDims(i.b, by))
-    case 'mul': return ix.mul(substituteDims(i.a, by), substituteDims(i.b, by))
-    case 'div': return ix.div(substituteDims(i.a, by), substituteDims(i.b, by))
-    case 'mod': return ix.mod(substituteDims(i.a, by), substituteDims(i.b, by))
-    case 'min': return ix.min(substituteDims(i.a, by), substituteDims(i.b, by))
-    case 'max': return ix.max(substituteDims(i.a, by), substituteDims(i.b, by))
-  }
-}
+const substituteDims = (i: Index, by: (d: Dim) => Index): Index => ix.substitute(i, x => (x.op === 'dim' ? by(x.dim) : x))
 
 const textOf = (i: Index): string => (i.op === 'dim' ? i.dim.name : i.op === 'scalar' || i.op === 'symbol' ? i.name : i.op === 'const' ? String(i.value) : 'a' in i ? `(${i.op} ${textOf(i.a)} ${textOf(i.b)})` : 'value')
-const nameOf = (e: Expr): string => {
+export const nameOf = (e: Expr): string => {
   switch (e.kind) {
     case 'tensor': return e.name
     case 'slice': case 'rename': case 'cast': case 'split': case 'merge': case 'gather': return nameOf(open(e.arg))

@@ -16,7 +16,7 @@ using f32 = float;
 
 namespace emu {
 
-constexpr u32 abiVersion = 2;
+constexpr u32 abiVersion = 3;
 constexpr u32 maxCluster = 8;            // blocks, on every GPU that has clusters
 constexpr u32 warpLanes = 32;
 constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024 threads: 128 MiB of addresses
@@ -24,7 +24,7 @@ constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024
 struct Index3 { u32 x, y, z; };
 
 // Why a fiber gave up the processor
-enum class Stop : u32 { none, barrier, barrierOr, clusterBarrier, shuffle, ballot, finished, failed };
+enum class Stop : u32 { none, barrier, barrierOr, clusterBarrier, shuffle, ballot, loadMatrix4, loadMatrix4Transposed, mmaBf16, mmaF16, finished, failed };
 
 // What a kernel did wrong; the library writes the sentence
 enum class Wrong : u32 {
@@ -40,7 +40,10 @@ enum class Wrong : u32 {
   peerEnded,        // a: the rank
   peerRace,         // a: index, b: the writer there, and its line above bit 32, c: its rank
   peerRaceWrite,    // a: index, b: the line of the reading block
+  peerUnwritten,    // a: index, c: the rank
   race,             // a: index, b: the other thread, and its line above bit 32, c: the other's Access
+  beforeWait,       // a: index, b: the line of the asynchronous copy
+  uninitialised,    // a: index
 };
 struct Failure {
   Wrong wrong;
@@ -60,6 +63,7 @@ struct Shadow {
   i32 writeLine, readLine;
   u16 writer, reader;
   bool atomic;
+  bool inFlight;              // an asynchronous copy that its thread has not waited for
   u32 peerPhase;              // of the cluster, when another block read it last
   i32 peerLine;
 };
@@ -69,18 +73,48 @@ struct Cluster {
   u32 size, phase;            // phase counts cluster barriers, of all clusters that the worker has run
   u8* arenas[maxCluster];
   Shadow* shadows[maxCluster];
-  u32 since[maxCluster];      // the block's epoch when the last cluster barrier opened
+  u32 first[maxCluster];      // the block's first epoch
+  u32 since[maxCluster];      // and the one in which the last cluster barrier opened
   bool ended[maxCluster];
+};
+
+// What a lane offers to a multiplication: registers of its own stack, which the library reads and writes when all are there
+struct Operands {
+  f32* sum;
+  const u32* a;
+  const u32* b;
+};
+// The same for a load: the row that the lane names, and where its registers go
+struct MatrixRow {
+  const u8* row;
+  u32* to;
+};
+
+// An asynchronous copy of 16 bytes that has not landed
+struct Copy {
+  u8* to;
+  const u8* from;             // null: zeros
+  u64 index;                  // of the target's first element in its array
+  i32 line;
+  u32 group;                  // how many groups its thread had committed before it
+};
+// The library's part of them: each thread has a queue
+struct CopyQueues {
+  void (*start)(Fiber*, const Copy&);
+  void (*commit)(Fiber*);
+  const Copy* (*land)(Fiber*, u32 but);  // the next copy of all groups but the last ones, now in memory; null: there is none
 };
 
 struct Warp {
   Shadow* shadow;             // of the block's arena
   u32 epoch;                  // counts barriers, of all blocks that the worker has run
+  u32 firstEpoch;             // the block's first
   Fiber* lanes[warpLanes];    // null: not started, exited or never existed
   u32 exists;                 // the set of lanes that the block has
   u32 ballot;
   const Cluster* cluster;     // null: the block is alone
   u32 rank;                   // in the cluster
+  const CopyQueues* copies;
   u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
 };
 

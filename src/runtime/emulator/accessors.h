@@ -111,12 +111,16 @@ template <class T, bool shared> struct Pointer {
 
   T* address() const { return reinterpret_cast<T*>(reinterpret_cast<u64>(base) + index * sizeof(T)); }
 
-  // The address of N neighbours that are read or written as one
-  template <int N> __attribute__((always_inline)) T* vector(bool write, i32 line) const {
+  // The address of N neighbours that are read or written as one: inside the array, and aligned
+  template <int N> __attribute__((always_inline)) T* place(bool write, i32 line) const {
     if (__builtin_expect(index >= count || count - index < N, 0))
       outOfRange(shared, write, index >= count ? index : index + N - 1, count, sizeof(T), base, line);
     T* at = base + index;
     if (__builtin_expect(reinterpret_cast<u64>(at) % (sizeof(T) * N) != 0, 0)) misaligned(shared, write, at, sizeof(T) * N, line);
+    return at;
+  }
+  template <int N> __attribute__((always_inline)) T* vector(bool write, i32 line) const {
+    T* at = place<N>(write, line);
     if (shared) touch(at, sizeof(T) * N, index, write ? Access::write : Access::read, line);
     return at;
   }

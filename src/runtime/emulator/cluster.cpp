@@ -58,7 +58,7 @@ void runCluster(Worker* own, Launch& launch, u64 number) {
     startBlock(block, launch, number * size + i);
     for (u32 w = 0; w < block.warpCount; ++w) block.warps[w].cluster = &cluster, block.warps[w].rank = i;
     stages[i] = Stage::runs;
-    cluster.arenas[i] = block.arena, cluster.shadows[i] = block.shadow, cluster.ended[i] = false, cluster.since[i] = block.epoch;
+    cluster.arenas[i] = block.arena, cluster.shadows[i] = block.shadow, cluster.ended[i] = false, cluster.first[i] = cluster.since[i] = block.epoch;
   }
   while (!launch.stop && !launch.timedOut) {
     const u32 i = nextBlock(*own, launch.order, stages, size);

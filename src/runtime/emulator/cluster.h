@@ -11,6 +11,7 @@ namespace emu {
 inline void touchPeer(const Cluster& cluster, u32 rank, u64 offset, u64 index, i32 line) {
   for (u64 i = 0; i < 4; ++i) {
     Shadow& s = cluster.shadows[rank][offset + i];
+    if (s.writeEpoch < cluster.first[rank]) fail({Wrong::peerUnwritten, line, false, i64(index), 0, rank, nullptr, nullptr});
     if (s.writeEpoch >= cluster.since[rank])
       fail({Wrong::peerRace, line, false, i64(index), u64(u32(s.writeLine)) << 32 | s.writer, rank, nullptr, nullptr});
     s.peerPhase = cluster.phase;

@@ -34,7 +34,7 @@ export interface HostOptions {
 
 let privateDir: string | undefined   // a fixed name in a shared folder could be somebody else's
 const sourceDir = fileURLToPath(new URL('.', import.meta.url))
-const libraryParts = ['executor', 'cluster', 'orders', 'faults', 'pool', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
+const libraryParts = ['executor', 'cluster', 'copies', 'matrices', 'orders', 'faults', 'pool', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
 
 // ---- the compiler ----
 

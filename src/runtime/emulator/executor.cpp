@@ -46,6 +46,10 @@ const char* word(Stop stopped) {
     case Stop::clusterBarrier: return "a cluster barrier";
     case Stop::shuffle: return "a shuffle";
     case Stop::ballot: return "a ballot";
+    case Stop::loadMatrix4: return "a matrix load";
+    case Stop::loadMatrix4Transposed: return "a transposed matrix load";
+    case Stop::mmaBf16:
+    case Stop::mmaF16: return "a matrix multiplication";
     default: return "its end";
   }
 }
@@ -90,6 +94,7 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
     fiber->stop = stopFiber;
     fiber->fail = failFiber;
     fiber->stackPointer = freshStack(fiber, fiberEntry);
+    worker.copies[fiber->linear].restart();
   }
   Fiber* fiber = slot;
   fiber->stopped = Stop::none;
@@ -103,7 +108,11 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
     case Stop::barrierOr:
     case Stop::clusterBarrier: state.atBarrier |= bit; return true;
     case Stop::shuffle:
-    case Stop::ballot: state.exchanging |= bit; return true;
+    case Stop::ballot:
+    case Stop::loadMatrix4:
+    case Stop::loadMatrix4Transposed:
+    case Stop::mmaBf16:
+    case Stop::mmaF16: state.exchanging |= bit; return true;
     case Stop::finished:
       state.exited |= bit;
       worker.stacks.giveBack(fiber);
@@ -154,6 +163,14 @@ bool exchange(Worker& worker, u32 w) {
     votes |= u32(warp.slots[fiber->parity][lane][0] & 1) << lane;
   }
   if (first->stopped == Stop::ballot) warp.ballot = votes;
+  if (isMatrixWork(first->stopped)) {
+    if (state.exists != ~0u) {
+      report(worker, launchFailed, who, std::string("is in ") + word(first->stopped) + ", which takes the 32 threads of a full warp; this one has " +
+        std::to_string(__builtin_popcount(state.exists)), first->line);
+      return false;
+    }
+    matrixWork(warp, first->stopped);
+  }
   state.ready = state.exchanging;
   state.exchanging = 0;
   return true;
@@ -253,9 +270,11 @@ void startBlock(Worker& worker, Launch& launch, u64 block) {
     std::memset(worker.warps[w].lanes, 0, sizeof worker.warps[w].lanes);
     worker.warps[w].exists = mask;
     worker.warps[w].cluster = nullptr, worker.warps[w].rank = 0;
+    worker.warps[w].copies = &copyQueues;
   }
   if (launch.sharedBytes > worker.arenaBytes) growArena(worker, launch.sharedBytes);
   nextEpoch(worker);
+  for (u32 w = 0; w < worker.warpCount; ++w) worker.warps[w].firstEpoch = worker.epoch;
   for (u64 i = 0; i < (u64(launch.sharedBytes) + 3) / 4; ++i) reinterpret_cast<u32*>(worker.arena)[i] = untouched;
 
 }

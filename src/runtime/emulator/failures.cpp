@@ -72,13 +72,19 @@ std::string describe(const Launch& launch, const Failure& f) {
         std::to_string(f.b >> 32) + ", with no cluster barrier between" + quoteLine(launch, i32(f.b >> 32));
     case Wrong::peerRaceWrite:
       return "race: writes index " + number(f.a) + " of a shared array that another block of its cluster reads at line " + std::to_string(f.b) + ", with no cluster barrier between" + quoteLine(launch, i32(f.b));
+    case Wrong::peerUnwritten: return "reads index " + number(f.a) + " of a shared array of block " + std::to_string(f.c) + " of its cluster that no thread there has written so far";
     case Wrong::race: {
       const u32 other = u32(f.b & 0xffff), otherLine = u32(f.b >> 32);
-      const char* const did[] = {"reads", "writes", "adds to atomically"};
+      const char* const did[] = {"reads", "writes", "adds to atomically", "copies to asynchronously"};
+      const char* const missing = f.c % 4 == 3 ? ", with no wait and barrier between" : ", with no barrier between";
       const std::string who = other == 0xffff ? "another thread" : "thread " + threadText(launch, other);
-      return "race: " + does + " index " + number(f.a) + " of a shared array that " + who + " " + did[f.c % 3] + " at line " + std::to_string(otherLine) +
-        ", with no barrier between" + quoteLine(launch, i32(otherLine));
+      return "race: " + does + " index " + number(f.a) + " of a shared array that " + who + " " + did[f.c % 4] + " at line " + std::to_string(otherLine) +
+        missing + quoteLine(launch, i32(otherLine));
     }
+    case Wrong::beforeWait:
+      return does + " index " + number(f.a) + " of a shared array before its wait: the thread copies to it asynchronously at line " + std::to_string(f.b) +
+        " and has not waited for that group" + quoteLine(launch, i32(f.b));
+    case Wrong::uninitialised: return does + " index " + number(f.a) + " of a shared array that no thread of the block has written so far: the write is missing, or a barrier between";
     case Wrong::undefined: return "undefined behaviour: " + format(f.text, f.a, f.b);
   }
   return "fails";

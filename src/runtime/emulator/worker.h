@@ -12,6 +12,18 @@ struct WarpState {
   u32 exists, ready, exchanging, atBarrier, exited;
 };
 
+struct QueuedCopy {
+  Copy copy;
+  bool landed;
+};
+struct ThreadCopies {
+  std::vector<QueuedCopy> waiting;       // in the order of their start
+  size_t first = 0;                      // of those that have not landed for the thread; a wait is under way where it is not 0
+  u32 committed = 0;                     // groups
+
+  void restart() { waiting.clear(), first = 0, committed = 0; }
+};
+
 struct Worker {
   Stacks stacks;
   Launch* launch = nullptr;
@@ -23,6 +35,7 @@ struct Worker {
   u32 warpCount = 0;
   Warp warps[maxWarps];
   WarpState states[maxWarps];
+  ThreadCopies copies[maxWarps * warpLanes];
   void* scheduler = nullptr;             // the saved place of the worker's own stack
   Fiber* volatile current = nullptr;     // the fiber that runs; null while the scheduler does
   Failure failure{};                     // of the current fiber
@@ -57,6 +70,11 @@ std::string threadName(const Fiber* fiber);
 std::string lineText(const Launch& launch, i32 line);
 bool runThread(Worker& worker, u32 warp, u32 lane);  // until it stops; false: the kernel failed
 bool exchange(Worker& worker, u32 warp);             // when no lane of the warp can run; false: they wait in vain
+// ---- copies.cpp ----
+extern const CopyQueues copyQueues;
+// ---- matrices.cpp ----
+bool isMatrixWork(Stop stop);
+void matrixWork(const Warp& warp, Stop stop);        // for a warp whose lanes have all come to it
 // ---- orders.cpp ----
 bool runPhase(Worker& worker, const Order& order);   // all threads as far as they come; false: the kernel failed
 

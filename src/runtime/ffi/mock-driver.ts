@@ -19,6 +19,8 @@ export interface MockDriverOptions {
   readonly version?: number
   /** Names of the kernels in every module; their code gets the launch and the device's memory. */
   readonly kernels?: { readonly [name: string]: (launch: MockLaunch, memory: MockMemory) => void }
+  /** Keeps the launches, for looking at; true where absent. */
+  readonly record?: boolean
   /** How often an event answers "not ready" first. */
   readonly pending?: number
   readonly attributes?: { readonly [attribute: number]: number }
@@ -34,6 +36,8 @@ export interface MockBalance {
   readonly events: number
   readonly graphs: number
   readonly contexts: number
+  /** Streams that are being recorded. */
+  readonly recording: number
 }
 
 export interface MockDriver {
@@ -47,13 +51,31 @@ const names: { readonly [status: number]: readonly [string, string] } = {
   0: ['CUDA_SUCCESS', 'no error'],
   1: ['CUDA_ERROR_INVALID_VALUE', 'invalid argument'],
   2: ['CUDA_ERROR_OUT_OF_MEMORY', 'out of memory'],
+  3: ['CUDA_ERROR_NOT_INITIALIZED', 'initialization error'],
+  4: ['CUDA_ERROR_DEINITIALIZED', 'driver shutting down'],
+  34: ['CUDA_ERROR_STUB_LIBRARY', 'CUDA driver is a stub library'],
+  46: ['CUDA_ERROR_DEVICE_UNAVAILABLE', 'CUDA-capable device(s) is/are busy or unavailable'],
   100: ['CUDA_ERROR_NO_DEVICE', 'no CUDA-capable device is detected'],
+  101: ['CUDA_ERROR_INVALID_DEVICE', 'invalid device ordinal'],
+  200: ['CUDA_ERROR_INVALID_IMAGE', 'device kernel image is invalid'],
   201: ['CUDA_ERROR_INVALID_CONTEXT', 'invalid device context'],
+  209: ['CUDA_ERROR_NO_BINARY_FOR_GPU', 'no kernel image is available for execution on the device'],
+  218: ['CUDA_ERROR_INVALID_PTX', 'a PTX JIT compilation failed'],
+  222: ['CUDA_ERROR_UNSUPPORTED_PTX_VERSION', 'the provided PTX was compiled with an unsupported toolchain.'],
+  304: ['CUDA_ERROR_OPERATING_SYSTEM', 'OS call failed or operation not supported on this OS'],
   400: ['CUDA_ERROR_INVALID_HANDLE', 'invalid resource handle'],
+  401: ['CUDA_ERROR_ILLEGAL_STATE', 'the operation cannot be performed in the present state'],
   500: ['CUDA_ERROR_NOT_FOUND', 'named symbol not found'],
   600: ['CUDA_ERROR_NOT_READY', 'device not ready'],
   700: ['CUDA_ERROR_ILLEGAL_ADDRESS', 'an illegal memory access was encountered'],
+  701: ['CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES', 'too many resources requested for launch'],
+  702: ['CUDA_ERROR_LAUNCH_TIMEOUT', 'the launch timed out and was terminated'],
   719: ['CUDA_ERROR_LAUNCH_FAILED', 'unspecified launch failure'],
+  802: ['CUDA_ERROR_SYSTEM_NOT_READY', 'system not yet initialized'],
+  803: ['CUDA_ERROR_SYSTEM_DRIVER_MISMATCH', 'system has unsupported display driver / cuda driver combination'],
+  900: ['CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED', 'operation not permitted when stream is capturing'],
+  901: ['CUDA_ERROR_STREAM_CAPTURE_INVALIDATED', 'operation failed due to a previous error during capture'],
+  999: ['CUDA_ERROR_UNKNOWN', 'unknown error'],
 }
 
 const invalidValue = 1, invalidContext = 201, invalidHandle = 400
@@ -64,11 +86,11 @@ const defaults: { readonly [attribute: number]: number } = {
 const kernelDefaults: { readonly [attribute: number]: number } = { 0: 1024, 1: 0, 3: 0, 4: 32 }
 
 export function mockDriver(options: MockDriverOptions = {}): MockDriver {
-  const { devices = 1, memory: total = 1 << 20, version = 13050, kernels = {}, pending = 0 } = options
+  const { devices = 1, memory: total = 1 << 20, version = 13050, kernels = {}, pending = 0, record = true } = options
   const memory = new MockMemory()
   const texts = new Map<string, bigint>()
   const allocations = new Map<bigint, Uint8Array>()
-  const handles = { modules: new Set<bigint>(), streams: new Set<bigint>(), events: new Map<bigint, number>(), graphs: new Set<bigint>() }
+  const handles = { modules: new Set<bigint>(), streams: new Set<bigint>(), events: new Map<bigint, number>(), graphs: new Set<bigint>(), recording: new Set<bigint>() }
   const functions = new Map<bigint, string>()
   const launches: MockLaunch[] = []
   let contexts = 0, current = 0n, used = 0, next = 0x1000n, initialised = false
@@ -172,7 +194,10 @@ export function mockDriver(options: MockDriverOptions = {}): MockDriver {
       handles.streams.add(stream)
       return put(out, stream)
     }),
-    cuStreamDestroy_v2: inContext((stream) => (handles.streams.delete(stream as bigint) ? 0 : invalidHandle)),
+    cuStreamDestroy_v2: inContext((stream) => {
+      handles.recording.delete(stream as bigint)
+      return handles.streams.delete(stream as bigint) ? 0 : invalidHandle
+    }),
     cuStreamQuery: inContext(() => 0),
     cuStreamSynchronize: inContext(() => 0),
     cuEventCreate: inContext((out) => {
@@ -192,8 +217,14 @@ export function mockDriver(options: MockDriverOptions = {}): MockDriver {
     }),
     cuEventElapsedTime: inContext((out) => put(out, 0.25)),
     cuEventDestroy_v2: inContext((event) => (handles.events.delete(event as bigint) ? 0 : invalidHandle)),
-    cuStreamBeginCapture_v2: inContext((stream) => (stream === 0n ? 900 : 0)),
-    cuStreamEndCapture: inContext((_, out) => {
+    cuStreamBeginCapture_v2: inContext((stream) => {
+      if (stream === 0n) return 900
+      if (handles.recording.has(stream as bigint)) return 401
+      handles.recording.add(stream as bigint)
+      return 0
+    }),
+    cuStreamEndCapture: inContext((stream, out) => {
+      if (!handles.recording.delete(stream as bigint)) return 401
       const graph = handle()
       handles.graphs.add(graph)
       return put(out, graph)
@@ -213,13 +244,13 @@ export function mockDriver(options: MockDriverOptions = {}): MockDriver {
       const slots = Array.from(addresses, (address) => memory.at(address, 8))
       const launch: MockLaunch = { kernel, grid: [gx, gy, gz].map(Number), block: [bx, by, bz].map(Number), shared: Number(shared), stream: stream as bigint, slots }
       // A driver copies the values during the call: what is kept must not change afterwards.
-      launches.push({ ...launch, slots: slots.map((slot) => new DataView(slot.buffer.slice(slot.byteOffset, slot.byteOffset + 8))) })
+      if (record) launches.push({ ...launch, slots: slots.map((slot) => new DataView(slot.buffer.slice(slot.byteOffset, slot.byteOffset + 8))) })
       kernels[kernel]?.(launch, memory)
       return 0
     }),
   })
   return {
     library, memory, launches,
-    balance: () => ({ allocations: allocations.size, bytes: used, modules: handles.modules.size, streams: handles.streams.size, events: handles.events.size, graphs: handles.graphs.size, contexts }),
+    balance: () => ({ allocations: allocations.size, bytes: used, modules: handles.modules.size, streams: handles.streams.size, events: handles.events.size, graphs: handles.graphs.size, contexts, recording: handles.recording.size }),
   }
 }

@@ -16,6 +16,8 @@ export class MockLibrary {
   readonly calls: MockCall[] = []
   readonly functions: { [name: string]: MockFunction }
   readonly #faults: { name: string; at: number; status: RawResult; seen: number }[] = []
+  #gone: { at: number; status: RawResult; unless: RegExp } | undefined
+  #seen = 0
 
   constructor(functions: { [name: string]: MockFunction }) {
     this.functions = functions
@@ -27,6 +29,13 @@ export class MockLibrary {
     return this
   }
 
+  /** Lets every call from the `at`-th on give a status, whichever function it is, as a library that goes away would. */
+  failAll(status: RawResult, at = 1, unless = /^$/): this {
+    this.#gone = { at, status, unless }
+    this.#seen = 0
+    return this
+  }
+
   count(name: string): number {
     return this.calls.filter((call) => call.name === name).length
   }
@@ -35,6 +44,8 @@ export class MockLibrary {
     this.calls.push({ name, args })
     let result: RawResult
     for (const fault of this.#faults) if (fault.name === name && ++fault.seen === fault.at) result = fault.status
+    const gone = this.#gone
+    if (gone !== undefined && !gone.unless.test(name) && ++this.#seen >= gone.at) result = gone.status
     return result ?? this.functions[name]?.(...args)
   }
 }
