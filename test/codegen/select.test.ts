@@ -18,6 +18,9 @@ const symbolic: readonly Form[] = [
   { name: 'launches', schedule: { threads: 64, digitBits: 8, candidates: 64, cached: 512, blocksPerRow: 4, exchange: 'launches' } },
   { name: 'launchesByScore', pool: 5, order: 'score', schedule: { threads: 32, digitBits: 6, candidates: 32, cached: 0, sorted: 256, blocksPerRow: 8, exchange: 'launches' } },
   { name: 'launchesHalf', dtype: 'bf16', pool: 9, schedule: { threads: 128, digitBits: 10, candidates: 100, cached: 0, blocksPerRow: 2, exchange: 'launches' } },
+  { name: 'cluster', schedule: { threads: 64, digitBits: 8, candidates: 64, cached: 512, blocksPerRow: 4, exchange: 'cluster' } },
+  { name: 'clusterPooled', pool: 7, schedule: { threads: 32, digitBits: 6, candidates: 20, cached: 0, blocksPerRow: 8, exchange: 'cluster' } },
+  { name: 'clusterHalf', dtype: 'bf16', schedule: { threads: 128, digitBits: 7, candidates: 128, cached: 1024, blocksPerRow: 2, exchange: 'cluster' } },
   { name: 'farPool', pool: 63, schedule: { threads: 256, digitBits: 10, candidates: 256, cached: 1024 } },
   { name: 'small', schedule: small },
   { name: 'smallByScore', order: 'score', schedule: small },
@@ -32,6 +35,12 @@ const fixed: readonly (Form & { readonly length: number; readonly k: number })[]
   // Names that the text would like to have for itself.
   { name: 'threshold', input: 'keys', output: 'i', length: 100, k: 7 },
   { name: 'begin', input: 'a', output: 'state', length: 100, k: 7, order: 'score' },
+]
+
+/** As the defaults are: 1024 threads, so only at a few lengths. */
+const wide: readonly Form[] = [
+  { name: 'clusterWide', pool: 5, schedule: { blocksPerRow: 8, exchange: 'cluster', cached: 4096 } },
+  { name: 'launchesWide', pool: 7, schedule: { blocksPerRow: 8, exchange: 'launches' } },
 ]
 
 type Filler = (i: number, n: number, random: () => number) => number
@@ -79,7 +88,7 @@ const boundaries = [1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 129, 511, 512, 513, 10
 
 describe.skipIf('missing' in findHostCompiler())('select on the emulator', () => {
   let bench: Bench
-  beforeAll(async () => { bench = await openBench([...symbolic, ...fixed]) })
+  beforeAll(async () => { bench = await openBench([...symbolic, ...wide, ...fixed]) })
   afterAll(() => bench?.[Symbol.dispose]())
 
   it.each(symbolic.map(f => f.name))('%s: every kind of data at every boundary length, k 0, 1 and length', name => {
@@ -117,6 +126,10 @@ describe.skipIf('missing' in findHostCompiler())('select on the emulator', () =>
     for (const f of symbolic.filter(x => x.name === 'plain' || x.name === 'byScore')) check(bench, f, [row('plateaus', length, 1, f)], k, ['warp-greedy-descending'])
   })
 
+  it.each([[16383, 1], [16385, 1024], [70_001, 30_000], [1_000_000, 2048]])('rows of %i, several blocks each', (length, k) => {
+    for (const f of wide) for (const kind of ['plateaus', 'oneBin']) check(bench, f, [row(kind, length, 1, f)], k, ['random:3'])
+  })
+
   it('every k', () => {
     for (const name of ['small', 'smallByScore']) {
       const f = symbolic.find(x => x.name === name)!
@@ -131,10 +144,10 @@ describe.skipIf('missing' in findHostCompiler())('select on the emulator', () =>
 
 // Apart, because a broken kernel may end the device for all who share it.
 describe.skipIf('missing' in findHostCompiler())('a select kernel with a fault', () => {
-  // Of 0 ... 700, about 60 lie in the topmost bin of 11 bits; 99 ranks are three chunks of 32 and one of 3.
-  const isNoticed = (broken: Bench, f: Form): boolean => Object.keys(kinds).some(kind => [60, 99].some(k => {
+  // Of 0 ... 702, 63 lie in the topmost bin of 11 bits; 99 ranks are three chunks of 32 and one of 3.
+  const isNoticed = (broken: Bench, f: Form): boolean => Object.keys(kinds).some(kind => (f.name === 'launches' || f.name === 'cluster' ? [63, 300] : [63, 99]).some(k => {
     try {
-      check(broken, f, [row(kind, 701, 3, f), row(kind, 701, 4, f)], k, [...orders, 'random:1', 'random:2', 'random:3'])
+      check(broken, f, [3, 4, 5, 6].map(seed => row(kind, 703, seed, f)), k, [...orders, 'random:1', 'random:2', 'random:3'])
       return false
     } catch {
       return true
@@ -161,7 +174,7 @@ describe.skipIf('missing' in findHostCompiler())('a select kernel with a fault',
     ['plain', ': 0u}', ': ~0u}'],
     ['plain', 'u32(key + e) < u32(keySize)', 'key + e >= 0'],
     ['plain', 'key <= keySize - 4', 'key <= keySize - 3'],
-    ['pooled', 'key >= 4', 'key >= 3'],
+    ['pooled', 'key >= 4', 'key >= 0'],
     ['pooled', 'votesNear[3 - e]', 'votesNear[4 - e]'],
     ['pooled', 'votesNear[8 + e]', 'votesNear[7 + e]'],
     ['plain', '- 1) / 4096 + 1', '- 1) / 4096'],

@@ -68,20 +68,20 @@ extern "C" __global__ void ballotOrShuffle(Global<f32> out) {
 extern "C" __global__ void divergentMultiply(Global<f32> out) {
   f32 sums[2][4] = {};
   const u32 a[4] = {}, b[2] = {};
-  if (threadIdx.x % 2 == 0) mmaBf16(sums[0], a, b);
-  else mmaBf16(sums[1], a, b);
+  if (threadIdx.x % 2 == 0) mmaBf16(sums[0][0], sums[0][1], sums[0][2], sums[0][3], a, b[0], b[1]);
+  else mmaBf16(sums[1][0], sums[1][1], sums[1][2], sums[1][3], a, b[0], b[1]);
   out[threadIdx.x] = sums[0][0];
 }
 extern "C" __global__ void twoKindsOfMultiply(Global<f32> out) {
   f32 sum[4] = {};
   const u32 a[4] = {}, b[2] = {};
-  if (threadIdx.x < 8) mmaBf16(sum, a, b); else mmaF16(sum, a, b);
+  if (threadIdx.x < 8) mmaBf16(sum[0], sum[1], sum[2], sum[3], a, b[0], b[1]); else mmaF16(sum[0], sum[1], sum[2], sum[3], a, b[0], b[1]);
   out[threadIdx.x] = sum[0];
 }
 extern "C" __global__ void fewLanes(Global<f32> out, i32 n) {
   f32 sum[4] = {};
   const u32 a[4] = {}, b[2] = {};
-  if (i32(threadIdx.x) < n) mmaF16(sum, a, b);
+  if (i32(threadIdx.x) < n) mmaF16(sum[0], sum[1], sum[2], sum[3], a, b[0], b[1]);
   out[threadIdx.x] = sum[0];
 }
 extern "C" __global__ void matrixRow(Global<u32> out, i32 lane, i32 at) {
@@ -95,7 +95,7 @@ extern "C" __global__ void matrixRow(Global<u32> out, i32 lane, i32 at) {
 extern "C" __global__ void operandOutside(Global<f32> out, i32 i) {
   f32 sums[2][4] = {};
   const u32 a[4] = {}, b[2] = {};
-  mmaBf16(sums[i], a, b);
+  mmaBf16(sums[i][0], sums[i][1], sums[i][2], sums[i][3], a, b[0], b[1]);
   out[threadIdx.x] = sums[0][0];
 }
 extern "C" __global__ void noSuchLane(Global<f32> out) { out[threadIdx.x] = shuffleFrom(f32(threadIdx.x), 20); }
@@ -155,6 +155,17 @@ extern "C" __global__ void copyThenTouch(Global<const f32> in, Global<f32> out, 
   out[threadIdx.x] = tile[mode == 5 ? (threadIdx.x * 4 + 4) % 128 : threadIdx.x * 4 + 2];
 }
 
+// ---- clusters ----
+extern "C" __global__ void __cluster_dims__(2) readsPeer(Global<u32> out, i32 mode, i32 rank) {
+  Shared<u32, 32> tile = sharedAt<u32, 32>(0);
+  if (mode != 1) tile[threadIdx.x] = 7;
+  if (mode != 2) clusterBarrier();
+  const u32 theirs = peerValue(tile, threadIdx.x, rank);
+  if (mode == 3) tile[threadIdx.x] = theirs + 1;
+  if (mode != 4) clusterBarrier();                 // a block stays while the other one reads its shared memory
+  out[blockIdx.x * 32 + threadIdx.x] = theirs;
+}
+
 // ---- undefined behaviour ----
 extern "C" __global__ void localArray(Global<f32> out, i32 i) {
   f32 local[4] = {1, 2, 3, 4};
@@ -191,7 +202,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
   let preludeLines = 0
   let out: bigint, small: bigint
   const uses = ['shuffleXor', 'shuffleFrom', 'ballot', 'blockBarrier', 'blockAny', 'loadVector', 'storeVector', 'fetchAdd',
-    'mmaBf16', 'mmaF16', 'loadMatrix4', 'copyAsync', 'copyAsyncCommit', 'copyAsyncWait'] as const
+    'mmaBf16', 'mmaF16', 'loadMatrix4', 'copyAsync', 'copyAsyncCommit', 'copyAsyncWait', 'clusterBarrier', 'peerValue'] as const
 
   beforeAll(async () => {
     emu = await openEmulator()
@@ -266,7 +277,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
   }
   const trap = (title: string, error: number, kernel: string, shape: Grid, args: () => Argument[], where?: string): Trap => ({ title, kernel, shape, args, error, ...(where === undefined ? {} : { where }) })
   const watched = (title: string, kernel: string, shape: Grid, args: () => Argument[], where: string): Trap => ({ ...trap(title, 719, kernel, shape, args, where), watched: true })
-  const one: Grid = { block: 1 }, warp: Grid = { block: 32 }, n = (...values: number[]): Argument[] => values.map(i32 => ({ i32 }))
+  const one: Grid = { block: 1 }, warp: Grid = { block: 32 }, pair: Grid = { grid: 2, block: 32, shared: 128 }, n = (...values: number[]): Argument[] => values.map(i32 => ({ i32 }))
   const blank = (): bigint => emu.out('cuMemAlloc_v2', 256)
 
   /** By what is wrong: the members of the emulator's enum Wrong, then what is found where threads meet, and by signals. */
@@ -345,6 +356,22 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
         return [half, out, ...n(32)]
       }, 'out[blockIdx.x] = in[i]'),
     ] },
+    peerRank: { says: /asks for shared memory of block -?\d+ of its cluster, which has 2 blocks/, traps: [
+      trap('a rank that the cluster does not have', 700, 'readsPeer', pair, () => [out, ...n(0, 2)], 'peerValue('),
+      trap('a negative rank', 700, 'readsPeer', pair, () => [out, ...n(0, -1)], 'peerValue('),
+    ] },
+    peerEnded: { says: /reads shared memory of block 0 of its cluster, which has ended/, traps: [
+      trap('shared memory of a block that has ended', 719, 'readsPeer', pair, () => [out, ...n(4, 0)], 'peerValue('),
+    ] },
+    peerRace: { says: /race: reads index \d+ of shared array 'tile' .* in block \(0,0,0\) of its cluster, which thread \(\d+,0,0\) there writes at line \d+/, traps: [
+      watched('another block’s shared memory read with no cluster barrier after the write', 'readsPeer', pair, () => [out, ...n(2, 0)], 'peerValue('),
+    ] },
+    peerRaceWrite: { says: /race: writes index \d+ of shared array 'tile' .*, which block \(0,0,0\) of its cluster reads at line \d+/, traps: [
+      watched('shared memory written with no cluster barrier after another block’s read', 'readsPeer', pair, () => [out, ...n(3, 1)], 'if (mode == 3) tile'),
+    ] },
+    peerUnwritten: { says: /reads index \d+ of shared array 'tile' .* in block \(1,0,0\) of its cluster, which no thread there has written/, traps: [
+      watched('another block’s shared memory that nobody has written', 'readsPeer', pair, () => [out, ...n(1, 1)], 'peerValue('),
+    ] },
     barriers: { says: /(is at a barrier|waits at a barrier)/, traps: [
       trap('threads at different barriers', 719, 'divergentBarrier', warp, () => [], 'if (threadIdx.x < 16)+1'),
       trap('threads at barriers of different kinds', 719, 'twoKindsOfBarrier', warp, () => [], 'if (threadIdx.x < 16) blockBarrier();'),
@@ -355,7 +382,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
       trap('a lane that is missing in a shuffle', 719, 'missingLane', { block: 64 }, () => [out, ...n(50)], 'shuffleXor(f32(threadIdx.x), 1);'),
       trap('a lane at a barrier while the others shuffle', 719, 'barrierOrShuffle', warp, () => [out], 'else out[threadIdx.x] = shuffleXor'),
       trap('a ballot while the others shuffle', 719, 'ballotOrShuffle', warp, () => [out], 'else out[threadIdx.x] = shuffleXor(1.f, 1)'),
-      trap('lanes at different multiplications', 719, 'divergentMultiply', warp, () => [out], 'mmaBf16(sums[0], a, b)'),
+      trap('lanes at different multiplications', 719, 'divergentMultiply', warp, () => [out], 'mmaBf16(sums[0][0]'),
       trap('lanes at multiplications of different types', 719, 'twoKindsOfMultiply', warp, () => [out], 'if (threadIdx.x < 8)'),
       trap('a lane that is missing in a multiplication', 719, 'fewLanes', warp, () => [out, ...n(31)], '< n) mmaF16'),
       trap('a warp that is not full', 719, 'fewLanes', { block: 24 }, () => [out, ...n(24)], '< n) mmaF16'),
@@ -401,6 +428,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
     fine('blocksWrite', { grid: 8, block: 4 }, out, ...n(32))           // a launch later: the first one has ended
     fine('readsBuffer', { grid: 8, block: 1 }, out, blank(), ...n(3))    // blocks may read the same
     fine('mixedAtomics', { block: 64, shared: 256 }, out, ...n(1))
+    fine('readsPeer', pair, out, ...n(0, 1))
     const written = blank()
     fine('fine', { block: 64 }, written)
     fine('readsBuffer', one, written, out, ...n(63))                      // by a watched kernel

@@ -54,7 +54,8 @@ export function emit(kernel: Kernel): EmittedKernel {
     ...kernel.symbols.map(s => `i32 ${symbolName(s)}`),
     ...kernel.counts.map(n => `i32 ${n}`),
   ]
-  w.line(`extern "C" __global__ void __launch_bounds__(${kernel.threads}, ${kernel.residency ?? 1})`)
+  const cluster = kernel.cluster === undefined ? '' : `__cluster_dims__(${kernel.cluster}) `
+  w.line(`extern "C" __global__ void ${cluster}__launch_bounds__(${kernel.threads}, ${kernel.residency ?? 1})`)
   const signature = `${kernel.name}(${parameters.join(', ')})`
   const folded = signature.length <= 116 ? [signature] : wrap(`${kernel.name}(`, parameters)
   folded.slice(0, -1).forEach(line => w.line(line))
@@ -144,7 +145,7 @@ function statement(s: Statement, c: Context): void {
     case 'comment': w.line(`// ${s.text}${s.source === undefined ? '' : `   ${shortSource(s.source)}`}`); return
     case 'barrier':
       if (s.landed !== undefined) w.line(`${w.use('copyAsyncWait')}<${s.landed}>();`)
-      w.line(`${w.use('blockBarrier')}();`)
+      w.line(`${w.use(c.kernel.cluster === undefined ? 'blockBarrier' : 'clusterBarrier')}();`)
       return
     case 'let': w.line(`const i32 ${s.name} = ${indexText(s.value, scopeOf(c))};`); return
     case 'for': {

@@ -144,8 +144,11 @@ for (i32 digit = ${32 - bits};; digit = max(digit - ${bits}, 0)) {
   blockBarrier();
   sweep([&](i32 i) {
     if (i >= ${length}) return;
-    for (i32 e = 0; e < 4; ++e)
-      if (own.at[e] - threshold <= open) fetchAdd(${histogram.name}, own.at[e] >> digit & ${bins - 1}, 1);
+    if (open == ~0u)   // the first digit: no test for each
+      for (i32 e = 0; e < 4; ++e) fetchAdd(${histogram.name}, own.at[e] >> digit & ${bins - 1}, 1);
+    else
+      for (i32 e = 0; e < 4; ++e)
+        if (own.at[e] - threshold <= open) fetchAdd(${histogram.name}, own.at[e] >> digit & ${bins - 1}, 1);
   });
   ${rowBarrier};
 ${scan}

@@ -16,14 +16,15 @@ using f32 = float;
 
 namespace emu {
 
-constexpr u32 abiVersion = 2;
+constexpr u32 abiVersion = 3;
+constexpr u32 maxCluster = 8;            // blocks, on every GPU that has clusters
 constexpr u32 warpLanes = 32;
 constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024 threads: 128 MiB of addresses
 
 struct Index3 { u32 x, y, z; };
 
 // Why a fiber gave up the processor
-enum class Stop : u32 { none, barrier, barrierOr, shuffle, ballot, loadMatrix4, loadMatrix4Transposed, mmaBf16, mmaF16, finished, failed };
+enum class Stop : u32 { none, barrier, barrierOr, clusterBarrier, shuffle, ballot, loadMatrix4, loadMatrix4Transposed, mmaBf16, mmaF16, finished, failed };
 
 // What a kernel did wrong; the library writes the sentence
 enum class Wrong : u32 {
@@ -35,9 +36,14 @@ enum class Wrong : u32 {
   argument,         // a: address, b: alignment wanted
   shuffleLane,      // a: the lane asked for
   undefined,        // text: what; a, b: operands
+  peerRank,         // a: the rank asked for, b: blocks of the cluster
+  peerEnded,        // a: the rank
   race,             // a, b, c, where: as globalIndex; shared; other
   beforeWait,       // the same; other: the asynchronous copy
   uninitialised,    // a, b, c, where: as globalIndex; shared
+  peerRace,         // the same as race, of another block's shared memory
+  peerRaceWrite,    // the same, of the own block's; other: the reading block, whose thread is not known
+  peerUnwritten,    // the same; other: the block
 };
 
 enum class Access : u32 { read, write, atomic, copy };
@@ -45,7 +51,8 @@ enum class Access : u32 { read, write, atomic, copy };
 // The other of two that must not meet
 struct Other {
   u32 thread;       // in its block; several: more than one thread
-  u32 epoch;
+  u64 block;        // counted along the grid
+  bool elsewhere;   // the block is another one
   i32 line;
   Access access;
 };
@@ -65,13 +72,25 @@ struct Failure {
 
 struct Fiber;
 
-// Who touched a byte last, in which stretch between two barriers (an epoch: none is ever used twice by a worker)
+// Who touched a byte last, in which stretch between two barriers (an epoch: none is ever used twice, nor by two blocks)
 struct Shadow {
   u32 writeEpoch, readEpoch;
   i32 writeLine, readLine;
   u16 writer, reader;
   bool atomic;
   bool inFlight;              // an asynchronous copy that its thread has not waited for
+  u32 peerEpoch;              // of the block of the cluster that read it last
+  i32 peerLine;
+};
+
+// The blocks of a cluster, as their threads see each other's shared memory
+struct Cluster {
+  u32 size;
+  u32 begin, since;           // the first epoch of all, and the first one behind the last cluster barrier
+  u8* arenas[maxCluster];
+  Shadow* shadows[maxCluster];
+  u32 first[maxCluster];      // the block's first epoch
+  bool ended[maxCluster];
 };
 
 // What a lane offers to a multiplication: registers of its own stack, which the library reads and writes when all are there
@@ -107,6 +126,7 @@ struct Services {
   void (*commit)(Fiber*);
   void (*wait)(Fiber*, u32 but);         // for all groups but the last ones
   void (*touch)(Fiber*, const Touch&);   // before each access of a watched kernel
+  void (*touchPeer)(Fiber*, const Touch&, u32 rank);  // to shared memory of that block of the cluster; base: as the own one's
 };
 
 struct Warp {
@@ -114,6 +134,8 @@ struct Warp {
   Fiber* lanes[warpLanes];    // null: not started, exited or never existed
   u32 exists;                 // the set of lanes that the block has
   u32 ballot;
+  const Cluster* cluster;     // null: the block is alone
+  u32 rank;                   // in the cluster
   u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
 };
 
@@ -159,6 +181,7 @@ struct Kernel {
   const u32* argumentBytes;
   const bool* argumentIsPointer;
   void (*run)(const void* const* arguments, const Extent* extents);
+  u32 cluster;              // neighbouring blocks that run together
   const char* const* text;  // the source, to quote a failure's line
   bool watched;             // it tells of every access to memory
 };

@@ -34,7 +34,7 @@ export interface HostOptions {
 
 let privateDir: string | undefined   // a fixed name in a shared folder could be somebody else's
 const sourceDir = fileURLToPath(new URL('.', import.meta.url))
-const libraryParts = ['executor', 'copies', 'matrices', 'watch', 'orders', 'faults', 'pool', 'source', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
+const libraryParts = ['executor', 'cluster', 'copies', 'matrices', 'watch', 'orders', 'faults', 'pool', 'source', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
 
 // ---- the compiler ----
 
@@ -202,10 +202,13 @@ function hostUnit(text: string, kernels: readonly string[]): string {
     text,
     '#line 1 "registration"',
     `static const char* const weftSource = R"${fence}(${text})${fence}";`,
-    ...kernels.map((name) => `WEFT_KERNEL(${name}, &weftSource)`),
+    ...kernels.map((name) => `WEFT_KERNEL(${name}, ${clusterOf(text, name)}, &weftSource)`),
     '',
   ].join('\n')
 }
+
+/** What stands in `__cluster_dims__` of a kernel: a constant, by number or by name. */
+const clusterOf = (text: string, name: string): string => new RegExp(`__cluster_dims__\\(([^(),]+)\\)[^;{}]*?\\b${name}\\s*\\(`).exec(text)?.[1] ?? '1'
 
 const headersUnderWay = new Map<string, Promise<string>>()
 

@@ -33,26 +33,12 @@ void fiberEntry() {
   stopFiber(fiber, Stop::finished, 0);
 }
 
-std::string place(Index3 at) {
-  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
-}
 Index3 threadAt(const Launch& launch, u32 linear) {
   return {linear % launch.block.x, linear / launch.block.x % launch.block.y, linear / launch.block.x / launch.block.y};
 }
 
-// otherLine: a second one that the sentence names
-void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line, i32 otherLine = 0) {
-  Launch& launch = *worker.launch;
-  std::string text = "kernel '" + launch.name + "', block " + place(worker.block) + who;
-  if (line > 0) text += ", line " + std::to_string(line);
-  text += ": " + what + quoteLine(launch, line);
-  if (otherLine != line) text += quoteLine(launch, otherLine);
-  if (!launch.failed.exchange(true)) launch.report = {error, text};
-  launch.stop = true;
-}
-
 std::string threadOf(const Worker& worker, u32 warp, u32 lane) {
-  return place(threadAt(*worker.launch, warp * warpLanes + lane));
+  return placeText(threadAt(*worker.launch, warp * warpLanes + lane));
 }
 
 std::string atLine(i32 line) { return " at line " + std::to_string(line); }
@@ -61,6 +47,7 @@ const char* word(Stop stopped) {
   switch (stopped) {
     case Stop::barrier: return "a barrier";
     case Stop::barrierOr: return "a barrier with a vote";
+    case Stop::clusterBarrier: return "a cluster barrier";
     case Stop::shuffle: return "a shuffle";
     case Stop::ballot: return "a ballot";
     case Stop::loadMatrix4: return "a matrix load";
@@ -72,6 +59,21 @@ const char* word(Stop stopped) {
 }
 
 }  // namespace
+
+std::string placeText(Index3 at) {
+  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
+}
+std::string threadName(const Fiber* fiber) { return placeText(fiber->thread); }
+
+void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line, i32 otherLine) {
+  Launch& launch = *worker.launch;
+  std::string text = "kernel '" + launch.name + "', block " + placeText(worker.block) + who;
+  if (line > 0) text += ", line " + std::to_string(line);
+  text += ": " + what + quoteLine(launch, line);
+  if (otherLine != line) text += quoteLine(launch, otherLine);
+  if (!launch.failed.exchange(true)) launch.report = {error, text};
+  launch.stop = true;
+}
 
 // Starts or continues one thread. False: the kernel failed
 bool runThread(Worker& worker, u32 w, u32 lane) {
@@ -106,7 +108,8 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
   state.ready &= ~bit;
   switch (fiber->stopped) {
     case Stop::barrier:
-    case Stop::barrierOr: state.atBarrier |= bit; return true;
+    case Stop::barrierOr:
+    case Stop::clusterBarrier: state.atBarrier |= bit; return true;
     case Stop::shuffle:
     case Stop::ballot:
     case Stop::loadMatrix4:
@@ -175,7 +178,7 @@ bool exchange(Worker& worker, u32 w) {
 
 namespace {
 
-constexpr Services services = {startCopy, commitCopies, waitForCopies, touch};
+constexpr Services services = {startCopy, commitCopies, waitForCopies, touch, touchPeer};
 
 // Between two guard pages, its end at the one behind, whatever the launch asks for
 void placeArena(Worker& worker, u64 bytes) {
@@ -199,10 +202,16 @@ void placeArena(Worker& worker, u64 bytes) {
   worker.arena = worker.arenaEnd - aligned;
 }
 
-// When no warp can run: opens the barrier. False: the block is done, or cannot go on
-bool openBarrier(Worker& worker) {
+void nextEpoch(Worker& worker) {
+  worker.epoch = ++*worker.clock;
+  std::vector<Launch::Start>& starts = worker.launch->starts;
+  if (worker.launch->kernel->watched && (starts.empty() || starts.back().block != worker.number)) starts.push_back({worker.epoch, worker.number});
+}
+
+// When no warp can run: opens the barrier, unless it is the cluster's
+Turn openBarrier(Worker& worker) {
   const Fiber* first = nullptr;
-  u32 firstWarp = 0, firstLane = 0, exitedWarp = maxWarps, count = 0;
+  u32 firstWarp = 0, firstLane = 0, exitedWarp = maxWarps;
   bool any = false;
   for (u32 w = 0; w < worker.warpCount; ++w) {
     const WarpState& state = worker.states[w];
@@ -214,35 +223,49 @@ bool openBarrier(Worker& worker) {
       if (fiber->line != first->line || fiber->stopped != first->stopped) {
         report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("is at ") + word(first->stopped) +
           " while thread " + threadOf(worker, w, lane) + " is at " + word(fiber->stopped) + atLine(fiber->line) + ": a GPU may take them for one barrier, or wait forever", first->line, fiber->line);
-        return false;
+        return Turn::over;
       }
       any |= fiber->stopped == Stop::barrierOr && fiber->anyVote;
-      ++count;
     }
   }
-  if (first == nullptr) return false;
+  if (first == nullptr) return Turn::over;
   if (exitedWarp != maxWarps) {
     report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("waits at ") + word(first->stopped) +
       " for thread " + threadOf(worker, exitedWarp, lowest(worker.states[exitedWarp].exited)) + ", which has exited", first->line);
-    return false;
+    return Turn::over;
   }
-  ++worker.epoch;
-  for (u32 w = 0; w < worker.warpCount; ++w) {
-    WarpState& state = worker.states[w];
-    for (u32 rest = state.atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
-    state.ready = state.atBarrier;
-    state.atBarrier = 0;
-  }
-  return true;
+  if (first->stopped == Stop::clusterBarrier && worker.warps[0].cluster != nullptr) return Turn::cluster;
+  if (first->stopped == Stop::barrierOr)
+    for (u32 w = 0; w < worker.warpCount; ++w)
+      for (u32 rest = worker.states[w].atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
+  releaseBarrier(worker);
+  return Turn::again;
 }
 
 }  // namespace
 
+void releaseBarrier(Worker& worker) {
+  nextEpoch(worker);
+  for (u32 w = 0; w < worker.warpCount; ++w) {
+    WarpState& state = worker.states[w];
+    state.ready = state.atBarrier;
+    state.atBarrier = 0;
+  }
+}
+
+const Fiber* waitingFiber(const Worker& worker) {
+  for (u32 w = 0; w < worker.warpCount; ++w)
+    if (worker.states[w].atBarrier != 0) return worker.warps[w].lanes[lowest(worker.states[w].atBarrier)];
+  return nullptr;
+}
+
+Turn runTurn(Worker& worker) { return runPhase(worker, worker.launch->order) ? openBarrier(worker) : Turn::over; }
+
 Worker* makeWorker() { return new Worker; }
 
-void runBlock(Worker* at, Launch& launch, u64 block) {
-  Worker& worker = *at;
+void startBlock(Worker& worker, Launch& launch, u64 block) {
   worker.launch = &launch;
+  worker.number = block;
   worker.block = {u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
   worker.random = mix(launch.order.seed ^ mix(block));
   const u32 threads = launch.block.x * launch.block.y * launch.block.z;
@@ -254,20 +277,27 @@ void runBlock(Worker* at, Launch& launch, u64 block) {
     std::memset(worker.warps[w].lanes, 0, sizeof worker.warps[w].lanes);
     worker.warps[w].exists = mask;
     worker.warps[w].services = &services;
+    worker.warps[w].cluster = nullptr, worker.warps[w].rank = 0;
   }
   placeArena(worker, launch.sharedBytes);
-  worker.firstEpoch = ++worker.epoch;
-  if (launch.kernel->watched) launch.starts.push_back({worker.epoch, block});
+  nextEpoch(worker);
+  worker.firstEpoch = worker.epoch;
   for (u64 i = 0; i < (u64(launch.sharedBytes) + 3) / 4; ++i) reinterpret_cast<u32*>(worker.arena)[i] = untouched;
+}
 
-  while (runPhase(worker, launch.order) && openBarrier(worker)) {}
-
+void endBlock(Worker& worker) {
   for (u32 w = 0; w < worker.warpCount; ++w)
     for (Fiber* fiber : worker.warps[w].lanes)
       if (fiber != nullptr) worker.stacks.giveBack(fiber);
   statistics.blocks.fetch_add(1, std::memory_order_relaxed);
   statistics.switches.fetch_add(worker.switches, std::memory_order_relaxed);
   worker.switches = 0;
+}
+
+void runBlock(Worker* worker, Launch& launch, u64 block) {
+  startBlock(*worker, launch, block);
+  while (runTurn(*worker) == Turn::again) {}
+  endBlock(*worker);
 }
 
 Fiber* runningFiber(Worker* worker) { return worker->current; }

@@ -62,18 +62,28 @@ std::string globalIndex(const Launch& launch, const Failure& f) {
   return which + ", which points at no allocation (" + hex(base) + ")";
 }
 
+const char* const did[] = {"reads", "writes", "adds to atomically", "copies to asynchronously"};
+
+std::string threadOf(const Launch& launch, const Other& other) {
+  return other.thread == several ? "another thread" : "thread " + position(other.thread, launch.block);
+}
+
 std::string race(const Launch& launch, const Failure& f, const u8* arena) {
-  const char* const did[] = {"reads", "writes", "adds to atomically", "copies to asynchronously"};
   const Other& other = f.other;
-  std::string who = other.thread == several ? "another thread" : "thread " + position(other.thread, launch.block);
-  // The last block that began no later than the other's epoch
-  const auto after = std::find_if(launch.starts.begin(), launch.starts.end(), [&](const Launch::Start& s) { return s.epoch > other.epoch; });
-  const bool elsewhere = !f.shared && after != launch.starts.end();
-  if (elsewhere) who += " of block " + position((after - 1)->block, launch.grid);
+  const std::string who = threadOf(launch, other) + (other.elsewhere ? " of block " + position(other.block, launch.grid) : "");
   return "race: " + std::string(f.write ? "writes " : "reads ") + element(launch, f, arena) + ", which " + who + " " + did[u32(other.access)] + " at line " + number(other.line) +
-    (elsewhere ? " of the same launch: blocks run at the same time, in any order"
+    (other.elsewhere ? " of the same launch: blocks run at the same time, in any order"
       : other.access == Access::copy ? ", with no wait and barrier between: on a GPU the copy may land at any time"
       : ", with no barrier between: on a GPU either may come first");
+}
+
+// A block of the cluster reads what a thread of another one writes: either may be the one that is caught
+std::string peerRace(const Launch& launch, const Failure& f, const u8* arena) {
+  const Other& other = f.other;
+  const std::string what = element(launch, f, arena), block = "block " + position(other.block, launch.grid) + " of its cluster";
+  return "race: " + (f.write ? "writes " + what + ", which " + block : "reads " + what + " in " + block + ", which " + threadOf(launch, other) + " there") + " " +
+    did[u32(other.access)] + " at line " + number(other.line) + (other.access == Access::copy ? ", with no wait and cluster barrier between: on a GPU the copy may land at any time"
+      : ", with no cluster barrier between: on a GPU either may come first");
 }
 
 }  // namespace
@@ -91,7 +101,13 @@ std::string describe(const Launch& launch, const Failure& f, const u8* arena) {
     case Wrong::argument:
       return argumentAt(launch, u64(f.a)) + " is the address " + hex(u64(f.a)) + ", which is not a multiple of its element's alignment, " + std::to_string(f.b);
     case Wrong::shuffleLane: return "asks for the value of lane " + number(f.a) + ", which this warp does not have: on a GPU it is undefined";
+    case Wrong::peerRank: return "asks for shared memory of block " + number(f.a) + " of its cluster, which has " + std::to_string(f.b) + (f.b == 1 ? " block" : " blocks");
+    case Wrong::peerEnded: return "reads shared memory of block " + number(f.a) + " of its cluster, which has ended: on a GPU that may be another block's by now";
     case Wrong::race: return race(launch, f, arena);
+    case Wrong::peerRace: case Wrong::peerRaceWrite: return peerRace(launch, f, arena);
+    case Wrong::peerUnwritten:
+      return does + element(launch, f, arena) + " in block " + position(f.other.block, launch.grid) +
+        " of its cluster, which no thread there has written so far: the write is missing, or a cluster barrier between";
     case Wrong::beforeWait:
       return does + element(launch, f, arena) + " before its wait: the thread copies to it asynchronously at line " + number(f.other.line) +
         " and has not waited for that group; on a GPU the copy may land at any time";
@@ -105,7 +121,7 @@ std::string describe(const Launch& launch, const Failure& f, const u8* arena) {
 
 int errorOf(Wrong wrong) {
   switch (wrong) {
-    case Wrong::globalIndex: case Wrong::sharedIndex: case Wrong::sharedPlace: return illegalAddress;
+    case Wrong::globalIndex: case Wrong::sharedIndex: case Wrong::sharedPlace: case Wrong::peerRank: return illegalAddress;
     case Wrong::globalAlignment: case Wrong::sharedAlignment: case Wrong::argument: return misalignedAddress;
     default: return launchFailed;
   }

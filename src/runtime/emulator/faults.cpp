@@ -99,6 +99,8 @@ void installFaultHandlers() {
   });
 }
 
+void setThreadWorker(Worker* worker) { workerOfThread = worker; }
+
 void enterWorkerThread(Worker* worker) {
   workerOfThread = worker;
   stack_t stack{};

@@ -64,9 +64,10 @@ struct Launch {
   std::vector<std::vector<Range>> written;  // of each extent, before the launch
   Order order;
   u64 blocks = 0;
+  u32 cluster = 1;                      // neighbouring blocks that run together
 
   struct Start { u32 epoch; u64 block; };
-  std::vector<Start> starts;            // of a watched kernel's blocks, which run one after the other
+  std::vector<Start> starts;            // of a watched kernel: from which epoch on epochs were the block's, ascending
   std::atomic<u64> nextBlock{0};
   std::atomic<bool> stop{false};        // a block failed: finish what runs, start nothing
   std::atomic<bool> timedOut{false};
@@ -79,6 +80,7 @@ void runLaunch(Launch& launch);         // pool.cpp: returns when all blocks are
 struct Worker;
 Worker* makeWorker();
 void runBlock(Worker* worker, Launch& launch, u64 block);
+void runCluster(Worker* worker, Launch& launch, u64 cluster);  // cluster.cpp
 Fiber* runningFiber(Worker* worker);    // null while the worker is not inside a kernel
 i64 sharedByte(Worker* worker, u64 address);  // of an address in the guard page behind the arena; else -1
 bool mayBeAbandoned(Worker* worker);    // not inside malloc
@@ -91,6 +93,7 @@ std::string quoteLine(const Launch& launch, i32 line);
 // ---- faults.cpp ----
 void installFaultHandlers();
 int pokeSignal();                       // the watchdog's
+void setThreadWorker(Worker* worker);   // whose fiber a fault of the calling thread belongs to
 void enterWorkerThread(Worker* worker); // gives the calling thread an alternate signal stack
 
 // ---- pool.cpp ----

@@ -45,7 +45,7 @@ template <class... A, void (*kernel)(A...)> struct Entry<kernel> {
   static void run(const void* const* arguments, const Extent* extents) {
     call(arguments, extents, typename Count<sizeof...(A)>::Type{});
   }
-  static constexpr Kernel record(const char* const* text) { return {abiVersion, sizeof...(A), bytes, isPointer, run, text, watched}; }
+  static constexpr Kernel record(u32 cluster, const char* const* text) { return {abiVersion, sizeof...(A), bytes, isPointer, run, cluster, text, watched}; }
 };
 
 // What the compiler passes to its handlers: the place, then the types of the operands
@@ -73,7 +73,7 @@ inline i64 operand(const void* handle, const CheckedType* type) {
 
 #define WEFT_EXPORT extern "C" __attribute__((visibility("default"), used))
 // A kernel's own name may be one of the C library: its text is compiled with `name` defined as weftText_name
-#define WEFT_KERNEL(name, text) WEFT_EXPORT const emu::Kernel weftKernel_##name = emu::Entry<weftText_##name>::record(text);
+#define WEFT_KERNEL(name, cluster, text) WEFT_EXPORT const emu::Kernel weftKernel_##name = emu::Entry<weftText_##name>::record(cluster, text);
 
 // One shared object is one translation unit: plain definitions, hidden, kept although nothing in the source calls them
 #define EMU_UNDEFINED(name) extern "C" __attribute__((used, cold, noinline)) void __ubsan_handle_##name

@@ -3,12 +3,15 @@
 // between two barriers of one block. So an epoch also tells the block. Found are:
 //
 //   - races: two threads of one block in one epoch, or of two blocks in one launch, one of them writing, not both
-//     atomically. Exchanges of a warp order nothing in memory, by CUDA's rules and here.
+//     atomically. Exchanges of a warp order nothing in memory, by CUDA's rules and here. A cluster's barrier orders what
+//     its blocks do.
 //   - the target of an asynchronous copy touched before its thread has waited for it
 //   - reads of shared memory that no thread of the block has written, and of buffers that nobody has
+//   - the same of shared memory that another block of the cluster reads
 //
-// Blocks of a watched kernel run one after the other, on one worker.
+// Blocks of a watched kernel run one after the other, or a cluster after the other, on one thread.
 #include "worker.h"
+#include <algorithm>
 
 namespace emu {
 
@@ -40,6 +43,13 @@ Shadow* shadowOf(const Worker& worker, const u8* at, bool shared) {
   return nullptr;
 }
 
+// Whose an epoch of this launch was: the last block that began one no later
+u64 blockOf(const Launch& launch, u32 epoch) {
+  return (std::upper_bound(launch.starts.begin(), launch.starts.end(), epoch, [](u32 e, const Launch::Start& s) { return e < s.epoch; }) - 1)->block;
+}
+
+Access lastWrite(const Shadow& s) { return s.inFlight ? Access::copy : s.atomic ? Access::atomic : Access::write; }
+
 }  // namespace
 
 void touch(Fiber* fiber, const Touch& t) {
@@ -48,16 +58,21 @@ void touch(Fiber* fiber, const Touch& t) {
   Shadow* const shadow = shadowOf(worker, at, t.shared);
   if (shadow == nullptr) return;
   const u32 epoch = worker.epoch, block = worker.firstEpoch, launch = worker.launch->starts.front().epoch;
+  const Cluster* const cluster = fiber->warp->cluster;
   const u16 me = u16(fiber->linear);
   const bool reads = t.access == Access::read || t.access == Access::atomic;
-  // Whether an access of that epoch and thread is one of another block, or of another thread with no barrier since
-  const auto elsewhere = [&](u32 then) { return !t.shared && then >= launch && then < block; };
+  // Whether an access of that epoch is one of another block, with no barrier of a cluster since
+  const auto elsewhere = [&](u32 then) {
+    if (t.shared || then < launch || then == epoch) return false;
+    return cluster == nullptr || then < cluster->begin ? then < block : then >= cluster->since && blockOf(*worker.launch, then) != worker.number;
+  };
   const auto meets = [&](u32 then, u16 thread) { return elsewhere(then) || (then == epoch && thread != me); };
+  const auto other = [&](u16 thread, u32 then, i32 line, Access access) -> Other { return {thread, blockOf(*worker.launch, then), elsewhere(then), line, access}; };
   for (u32 i = 0; i < t.bytes; ++i) {
     Shadow& s = shadow[i];
-    const Other writer{s.writer, s.writeEpoch, s.writeLine, s.inFlight ? Access::copy : s.atomic ? Access::atomic : Access::write};
-    if (s.inFlight && s.writeEpoch >= block) failWith(fiber, t, i, s.writer == me ? Wrong::beforeWait : Wrong::race, writer);
-    if (meets(s.writeEpoch, s.writer) && !(t.access == Access::atomic && s.atomic)) failWith(fiber, t, i, Wrong::race, writer);
+    const auto writer = [&] { return other(s.writer, s.writeEpoch, s.writeLine, lastWrite(s)); };
+    if (s.inFlight && s.writeEpoch >= block) failWith(fiber, t, i, s.writer == me ? Wrong::beforeWait : Wrong::race, writer());
+    if (meets(s.writeEpoch, s.writer) && !(t.access == Access::atomic && s.atomic)) failWith(fiber, t, i, Wrong::race, writer());
     if (reads && !t.shared && s.writeEpoch == 0) readFirst(*worker.launch, at + i, s);
     if (reads && s.writeEpoch < (t.shared ? block : beforeLaunches)) failWith(fiber, t, i, Wrong::uninitialised);
     if (t.access == Access::read) {
@@ -67,13 +82,31 @@ void touch(Fiber* fiber, const Touch& t) {
       s.readEpoch = epoch;
       continue;
     }
-    if (meets(s.readEpoch, s.reader)) failWith(fiber, t, i, Wrong::race, {s.reader, s.readEpoch, s.readLine, Access::read});
+    if (meets(s.readEpoch, s.reader)) failWith(fiber, t, i, Wrong::race, other(s.reader, s.readEpoch, s.readLine, Access::read));
+    if (t.shared && cluster != nullptr && s.peerEpoch >= cluster->since)
+      failWith(fiber, t, i, Wrong::peerRaceWrite, {several, blockOf(*worker.launch, s.peerEpoch), true, s.peerLine, Access::read});
     const bool again = s.writeEpoch == epoch;
     s.writer = again && s.writer != me ? several : me;
     s.atomic = t.access == Access::atomic && (s.atomic || !again);
     s.inFlight = t.access == Access::copy;
     s.writeLine = t.line;
     s.writeEpoch = epoch;
+  }
+}
+
+// Notes in the peer's shadow that another block has read, for the peer's next write to find
+void touchPeer(Fiber* fiber, const Touch& t, u32 rank) {
+  const Worker& worker = *static_cast<Worker*>(fiber->worker);
+  const Cluster& cluster = *fiber->warp->cluster;
+  Shadow* const shadow = cluster.shadows[rank] + (static_cast<const u8*>(t.base) + t.index * t.elementBytes - worker.arena);
+  const u64 block = blockOf(*worker.launch, cluster.first[rank]);
+  for (u32 i = 0; i < t.bytes; ++i) {
+    Shadow& s = shadow[i];
+    const Other writer{s.writer, block, true, s.writeLine, lastWrite(s)};
+    if (s.writeEpoch < cluster.first[rank]) failWith(fiber, t, i, Wrong::peerUnwritten, {several, block, true, 0, Access::write});
+    if (s.inFlight || s.writeEpoch >= cluster.since) failWith(fiber, t, i, Wrong::peerRace, writer);
+    s.peerEpoch = worker.epoch;
+    s.peerLine = t.line;
   }
 }
 
