@@ -150,7 +150,7 @@ function sourceDigest(extension: string): string {
  */
 export async function buildEmulatorLibrary(cacheDir: string, again = false): Promise<string> {
   const compiler = neededCompiler()
-  const flags = ['-std=c++17', '-O1', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
+  const flags = ['-std=c++17', '-O2', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
   const name = `libweft-emulator-${digest([compiler.path, compiler.version, ...flags, sourceDigest('.h'), sourceDigest('.cpp')])}.so`
   const path = join(cacheDir, name)
   const underWay = librariesUnderWay.get(path) ?? buildLibrary(compiler, flags, path, again).finally(() => librariesUnderWay.delete(path))
