@@ -74,7 +74,10 @@ describe('graphs', () => {
     const { driver, device } = start()
     using stream = device.stream()
     expect(() => device.capture(stream, () => { throw new Error('mine') })).toThrow('mine')
-    expect(driver.balance().graphs).toBe(0)
+    expect(driver.balance()).toMatchObject({ graphs: 0, recording: 0 })
+    driver.library.fail('cuCtxSetCurrent', 400, 2)   // the one after what is recorded
+    expect(() => device.capture(stream, () => {})).toThrow(/cuCtxSetCurrent/)
+    expect(driver.balance()).toMatchObject({ graphs: 0, recording: 0 })
     driver.library.fail('cuGraphInstantiateWithFlags', 1)
     expect(() => device.capture(stream, () => {})).toThrow(/cuGraphInstantiateWithFlags/)
     expect(driver.balance().graphs).toBe(0)

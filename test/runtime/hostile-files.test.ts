@@ -83,7 +83,7 @@ const ways: readonly ((r: Random, b: Base) => Buffer)[] = [
     edited[i] = r.of<() => Entry>([
       () => ({ ...e, dtype: r.of(dtypes) }), () => ({ ...e, offsets: [r.of(numbers), e.offsets[1]] }), () => ({ ...e, offsets: [e.offsets[0], r.of(numbers)] }), () => ({ ...e, offsets: [...e.offsets].reverse() }),
       () => ({ ...e, offsets: r.of(b.entries).offsets }), () => ({ ...e, offsets: e.offsets.map(n => Number(n) + r.of([-4, -1, 1, 4])) }), () => ({ ...e, offsets: [...e.offsets, r.of(numbers)].slice(r.below(3)) }),
-      () => ({ ...e, shape: [...e.shape, r.of(numbers)] }), () => ({ ...e, shape: e.shape.map(() => r.of(numbers)) }), () => ({ ...e, shape: [...e.shape, 1, 1] }), () => ({ ...e, shape: [...e.shape].reverse() }),
+      () => ({ ...e, shape: [...e.shape, r.of(numbers)] }), () => ({ ...e, shape: e.shape.map(() => r.of(numbers)) }), () => ({ ...e, shape: [...e.shape, 1, 1] }), () => ({ ...e, shape: [...e.shape].reverse() }), () => ({ ...e, shape: [2 ** 32, r.of([2 ** 32, 2 ** 31, 2 ** 30])] }),
       () => ({ ...e, shape: Array.from({ length: r.of([31, 32, 33, 1000]) }, () => r.of([0, 1, 2 ** 31, 2n ** 52n])) }), () => ({ ...e, name: r.of(b.entries).name }), () => ({ ...e, name: r.of(['__metadata__', '\u009b31m\u202e\u2028', 'x'.repeat(2000)]) }),
     ])()
     return assemble(`{${fields(b, edited).join(',')}}`, b.data)
