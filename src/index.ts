@@ -1,6 +1,8 @@
 /** Weft as a library: the language, the stages, the devices. */
 export * from './dsl/index.js'
-export { plan, type Plan, type PlanOptions, type Group } from './codegen/plan.js'
+export { plan, plans, type Plan, type PlanOptions, type Group } from './codegen/plan.js'
+export type { Choices, Decision } from './codegen/plan/choices.js'
+export type { Cost, KernelCost } from './codegen/plan/cost.js'
 export { lower, emit, type LoweredKernel, type EmittedKernel, type Schedules } from './codegen/pipeline.js'
 export { sourceText } from './codegen/emit/cuda.js'
 export { printPlan } from './codegen/explain.js'

@@ -7,9 +7,9 @@ export type Region = ReadonlyMap<string, number>
 
 interface Wanted { readonly region: Region; readonly length: (s: Size) => number }
 
-export const wholeRegion = (e: Expr, sizes: Sizes): Region => new Map(e.axes.map(a => [a.name, evaluateSize(a.size, sizes)]))
+export const wholeRegion = (e: Expr, sizes: Sizes): Region => new Map(e.axes.map(a => [a.name, Math.max(0, evaluateSize(a.size, sizes))]))
 /** The region of a node with the axes that are not said at their full length. */
-export const completed = (e: Expr, wanted: Region, sizes: Sizes): Region => new Map(e.axes.map(a => [a.name, wanted.get(a.name) ?? evaluateSize(a.size, sizes)]))
+export const completed = (e: Expr, wanted: Region, sizes: Sizes): Region => new Map(e.axes.map(a => [a.name, wanted.get(a.name) ?? Math.max(0, evaluateSize(a.size, sizes))]))
 export const elementsIn = (r: Region): number => [...r.values()].reduce((a, b) => a * b, 1)
 
 /** The children of a node and what is needed of them. */

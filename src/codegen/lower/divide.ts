@@ -47,7 +47,11 @@ export function divideAxes(shape: StreamShape, schedule: StreamSchedule, fresh: 
     grid.push({ name, blocks: ix.ceilDiv(ix.sizeIndex(a.size), ix.constant(d.extent)) })
     positions.set(a.name, ix.add(ix.mul(ix.scalar(name, Math.floor(ix.longest / d.extent)), ix.constant(d.extent)), ix.dimIndex(d)))
   }
-  for (const r of shape.rows) if (!r.folded) tiled(r.axis, dims.rows.get(r.axis.name)!)
+  for (const r of shape.rows) {
+    if (!r.folded) tiled(r.axis, dims.rows.get(r.axis.name)!)
+    // Passes before the fold have a result for each of its rows.
+    else if (r.whole) positions.set(r.axis.name, ix.dimIndex(dims.rows.get(r.axis.name)!))
+  }
   for (const a of shape.beside) tiled(a, dims.beside.get(a.name)!)
 
   const find = <T>(map: ReadonlyMap<string, T>, axis: string): T => {

@@ -34,15 +34,15 @@ export function lowerStream(g: StreamGroup, schedule: StreamSchedule): Kernel {
   }
   const root = g.roots[0]!
   const partial = root.stored.form === 'partials'
-  const shared = partial || (g.shape.column !== undefined && !streamsBelow(root.node, g))
+  const shared = partial || (g.shape.column !== undefined && !g.roots.some(r => streamsBelow(r.node, g)))
   const counts = partial ? 'splits' as const : 'shares' as const
 
   if (partial) storeParts(l, root)
-  else if (g.shape.column === undefined) storeWhole(l, root)
-  else storeColumns(l, root, shared)
+  else if (g.shape.column === undefined) g.roots.forEach(r => storeWhole(l, r))
+  else storeColumns(l, g.roots, shared)
 
   const grid: GridAxis[] = [...d.grid, ...(shared ? [{ name: 'share', blocks: ix.scalar(counts, ix.longest) }] : [])]
-  const outputs = root.stored.form === 'array' ? [root.stored.memory] : [...root.stored.memories]
+  const outputs = g.roots.flatMap(r => (r.stored.form === 'array' ? [r.stored.memory] : [...r.stored.memories]))
   const used = mentionsSplits(top.body)
   return {
     name: g.name, summary: g.summary, threads: schedule.threads, grid, inputs: memoriesIn(top.body).filter(m => !outputs.includes(m)), outputs,
@@ -77,17 +77,18 @@ function storeParts(l: Lowering, root: Root): void {
   })
 }
 
-/** A result along the streamed axis, tile by tile. */
-function storeColumns(l: Lowering, root: Root, shared: boolean): void {
+/** Results along the streamed axis, tile by tile. */
+function storeColumns(l: Lowering, roots: readonly Root[], shared: boolean): void {
   const column = l.g.shape.column!
-  const env0 = l.d.environment(root.node.axes.filter(a => a !== column))
   // Passes that must be over before: demanded here, so that their loops come first.
-  if (!shared) for (const f of passesBelow(l, root.node)) tileValue(l, f, l.d.environment(f.axes))
+  if (!shared) for (const f of roots.flatMap(r => passesBelow(l, r.node))) tileValue(l, f, l.d.environment(f.axes))
   alongTiles(l, column.name, ix.sizeIndex(column.size), shared, position => {
-    const env: Environment = new Map([...env0, [column.name, position]])
-    const condition = valid(root.node, env), value = v.assuming(tileValue(l, root.node, env), condition)
-    if (root.stored.form !== 'array') return
-    if (!isFold(root.node)) comment(l, root.node)
-    l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
+    for (const root of roots) {
+      const env: Environment = new Map([...l.d.environment(root.node.axes.filter(a => a.name !== column.name)), [column.name, position]])
+      const condition = valid(root.node, env), value = v.assuming(tileValue(l, root.node, env), condition)
+      if (root.stored.form !== 'array') return
+      if (!isFold(root.node)) comment(l, root.node)
+      l.append({ kind: 'store', memory: root.stored.memory, dims: dimsIn(l, [...env.values()]), at: memoryOffset(root.stored.memory, env), value, condition, vector: 1 })
+    }
   })
 }

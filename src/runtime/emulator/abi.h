@@ -35,10 +35,22 @@ enum class Wrong : u32 {
   argument,         // a: address, b: alignment wanted
   shuffleLane,      // a: the lane asked for
   undefined,        // text: what; a, b: operands
-  race,             // a: index, b: the other thread, and its line above bit 32, c: the other's Access
-  beforeWait,       // a: index, b: the line of the asynchronous copy
-  uninitialised,    // a: index
+  race,             // a, b, c, where: as globalIndex; shared; other
+  beforeWait,       // the same; other: the asynchronous copy
+  uninitialised,    // a, b, c, where: as globalIndex; shared
 };
+
+enum class Access : u32 { read, write, atomic, copy };
+
+// The other of two that must not meet
+struct Other {
+  u32 thread;       // in its block; several: more than one thread
+  u32 epoch;
+  i32 line;
+  Access access;
+};
+constexpr u16 several = 0xffff;
+
 struct Failure {
   Wrong wrong;
   i32 line;         // in the text that was compiled; 0: not known
@@ -47,11 +59,13 @@ struct Failure {
   u64 b, c;
   const void* where;
   const char* text;
+  bool shared = false;
+  Other other{};
 };
 
 struct Fiber;
 
-// Who touched a byte of shared memory last, in which stretch between two barriers
+// Who touched a byte last, in which stretch between two barriers (an epoch: none is ever used twice by a worker)
 struct Shadow {
   u32 writeEpoch, readEpoch;
   i32 writeLine, readLine;
@@ -72,29 +86,34 @@ struct MatrixRow {
   u32* to;
 };
 
-// An asynchronous copy of 16 bytes that has not landed
+// Elements that a watched kernel reads or writes as one
+struct Touch {
+  const void* base;           // of their array, which has count elements
+  u64 index, count;
+  u32 elementBytes, bytes;    // bytes: of all that are touched
+  bool shared;
+  Access access;
+  i32 line;
+};
+
+// An asynchronous copy of 16 bytes
 struct Copy {
   u8* to;
   const u8* from;             // null: zeros
-  u64 index;                  // of the target's first element in its array
-  i32 line;
-  u32 group;                  // how many groups its thread had committed before it
 };
-// The library's part of them: each thread has a queue
-struct CopyQueues {
-  void (*start)(Fiber*, const Copy&);
+// What the library does for a kernel beside stop and fail
+struct Services {
+  void (*copy)(Fiber*, const Copy&);     // starts one; each thread has a queue of its own
   void (*commit)(Fiber*);
-  const Copy* (*land)(Fiber*, u32 but);  // the next copy of all groups but the last ones, now in memory; null: there is none
+  void (*wait)(Fiber*, u32 but);         // for all groups but the last ones
+  void (*touch)(Fiber*, const Touch&);   // before each access of a watched kernel
 };
 
 struct Warp {
-  Shadow* shadow;             // of the block's arena
-  u32 epoch;                  // counts barriers, of all blocks that the worker has run
-  u32 firstEpoch;             // the block's first
+  const Services* services;
   Fiber* lanes[warpLanes];    // null: not started, exited or never existed
   u32 exists;                 // the set of lanes that the block has
   u32 ballot;
-  const CopyQueues* copies;
   u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
 };
 
@@ -130,6 +149,7 @@ __attribute__((always_inline)) inline Fiber* self() { return fiberOf(reinterpret
 struct Extent {
   u8* begin;
   u64 bytes;
+  Shadow* shadow = nullptr;   // one per byte, where the kernel is watched
 };
 
 // One per kernel, exported as weftKernel_NAME
@@ -140,6 +160,7 @@ struct Kernel {
   const bool* argumentIsPointer;
   void (*run)(const void* const* arguments, const Extent* extents);
   const char* const* text;  // the source, to quote a failure's line
+  bool watched;             // it tells of every access to memory
 };
 
 }  // namespace emu

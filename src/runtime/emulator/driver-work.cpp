@@ -187,13 +187,14 @@ WEFT_ENTRY cuLaunchKernel(void* handle, unsigned gridX, unsigned gridY, unsigned
     launch.sharedBytes = model->sharedBytes, launch.blocks = model->blocks, launch.order = model->order, launch.arguments = model->arguments;
     for (size_t i = 0; i < launch.arguments.size(); ++i) {
       Extent extent{nullptr, 0};
+      std::vector<Range> written;
       if (launch.kernel->argumentIsPointer[i]) {
         u64 address;
         std::memcpy(&address, launch.arguments[i], 8);
-        Allocation found;
-        if (findAllocation(address, found)) extent = {found.begin, found.bytes};
+        if (const int error = lend(address, launch.kernel->watched, extent, written)) return poison(error, "kernel '" + launch.name + "': no addresses are left to watch its memory");
       }
       launch.extents.push_back(extent);
+      launch.written.push_back(std::move(written));
     }
     runLaunch(launch);
     if (launch.failed) poison(launch.report.error, launch.report.text);

@@ -1,4 +1,4 @@
-// Spreads the blocks of a launch over all processors. The thread that launches works too; a launch of one block wakes
+// Spreads the blocks of a launch over all processors; those of a watched kernel stay on one, in the launch's order. The thread that launches works too; a launch of one block wakes
 // nobody. A watchdog thread looks at the running launch and interrupts its workers when it has taken too long.
 #include "internal.h"
 #include <algorithm>
@@ -11,8 +11,6 @@
 #include <thread>
 
 namespace emu {
-
-int pokeSignal();  // faults.cpp
 
 namespace {
 
@@ -72,7 +70,7 @@ void help() {
   std::unique_lock<std::mutex> lock(p.lock);
   p.threads.push_back(pthread_self());
   for (;;) {
-    p.wake.wait(lock, [&] { return p.launch != nullptr && p.generation != seen; });
+    p.wake.wait(lock, [&] { return p.launch != nullptr && p.generation != seen && !p.launch->kernel->watched; });
     seen = p.generation;
     Launch& launch = *p.launch;
     ++p.busy;
