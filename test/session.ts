@@ -10,7 +10,7 @@ import type { Sizes } from '../src/dsl/size.js'
 import { emit, lower, type EmittedKernel, type LoweredKernel } from '../src/codegen/pipeline.js'
 import { sourceText } from '../src/codegen/emit/cuda.js'
 import type { Memory } from '../src/codegen/kernel.js'
-import { plan, type Group, type Plan } from '../src/codegen/plan.js'
+import { plan, type Group, type Plan, type PlanOptions } from '../src/codegen/plan.js'
 import type { Choices } from '../src/codegen/plan/choices.js'
 import type { Schedule } from '../src/codegen/schedule.js'
 import { openDevice, type OpenedDevice } from '../src/runtime/devices.js'
@@ -96,10 +96,7 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, {
-      sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.choices === undefined ? {} : { choices: job.choices }),
-      ...(job.specialise === undefined ? {} : { specialise: pickSizes(sizes, job.specialise) }),
-    })
+    const planned = plan(job.outputs, planOptions(job, sizes))
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
@@ -211,7 +208,11 @@ export class Session implements AsyncDisposable {
   }
 }
 
-const pickSizes = (sizes: Sizes, names: readonly string[]): Sizes => Object.fromEntries(Object.entries(sizes).filter(([n]) => names.includes(n)))
+/** What a job says of its plan. */
+const planOptions = ({ blocks, choices, specialise }: Job, sizes: Sizes): PlanOptions => ({
+  sizes, ...(blocks === undefined ? {} : { blocks }), ...(choices === undefined ? {} : { choices }),
+  ...(specialise === undefined ? {} : { specialise: Object.fromEntries(Object.entries(sizes).filter(([n]) => specialise.includes(n))) }),
+})
 const messageOf = (error: unknown): string => (error instanceof Error ? `${error.message}${'code' in error ? '' : `\n${error.stack ?? ''}`}` : String(error))
 
 /** Whether two tensors are the same to the last bit. */

@@ -4,14 +4,17 @@
  */
 import fc from 'fast-check'
 import { refusal } from '../../src/codegen/pipeline.js'
-import type { Group } from '../../src/codegen/plan.js'
+import { plan, type Group } from '../../src/codegen/plan.js'
+import type { Choices } from '../../src/codegen/plan/choices.js'
 import { space, type Schedule } from '../../src/codegen/schedule.js'
+import { defaultSelect } from '../../src/codegen/schedule-select.js'
 import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
 import { threadOrders } from '../devices.js'
 import type { Job } from '../session.js'
 
 export interface Case {
   readonly program: Program
+  readonly choices?: Choices
   readonly blocks?: number
   readonly specialise?: readonly string[]
   /** By kernel; a kernel that is not named has its default. */
@@ -38,10 +41,13 @@ export function anySchedule(rule: Group['rule'], next: Next): Schedule {
 }
 
 /** Many short rows, each a block of 1024 fibers, would take most of the time: a selection has few threads more often. */
-const fewThreads = { rule: 'select', threads: 64, digitBits: 8, candidates: 64, cached: 4096, sorted: 256, blocksPerRow: 1, exchange: 'launches' } as const satisfies Schedule
+const fewThreads = (next: Next): Schedule => ({
+  ...defaultSelect, threads: among(next, [32, 64, 128]), candidates: among(next, [1, 8, 32]), cached: among(next, [0, 16, 100, 4096]), digitBits: among(next, [1, 4, 8, 9]),
+  sorted: among(next, [8, 32, 256]), blocksPerRow: among(next, [1, 1, 2, 4, 8] as const),
+})
 
 function validSchedule(group: Group, next: Next): Schedule | undefined {
-  if (group.rule === 'select' && next() < 0.9) return { ...fewThreads, threads: among(next, [32, 64, 128]), candidates: among(next, [1, 8, 32]), cached: among(next, [0, 16, 100, 4096]), digitBits: among(next, [1, 4, 8, 11]), sorted: among(next, [8, 32, 256]), blocksPerRow: among(next, [1, 1, 1, 2, 4]) }
+  if (group.rule === 'select' && next() < 0.9) { const schedule = fewThreads(next); return refusal(group, schedule) === undefined ? schedule : undefined }
   if (next() < 0.35) return undefined
   for (let tries = 0; tries < 20; tries++) {
     const schedule = anySchedule(group.rule, next)
@@ -73,10 +79,26 @@ export function draw(seed: number, index: number): Draw {
   }
 }
 
+/** Another way for one decision of the plan, if there is one and it still comes up. */
+function someChoices({ program, blocks, next }: Draw): Choices | undefined {
+  if (next() < 0.4) return undefined
+  const options = { sizes: program.sizes, ...(blocks === undefined ? {} : { blocks }) }
+  try {
+    const decisions = plan(program.outputs, options).decisions
+    if (decisions.length === 0) return undefined
+    const d = among(next, decisions), choices = { [d.name]: among(next, d.ways.filter(w => w !== d.taken)) }
+    plan(program.outputs, { ...options, choices })
+    return choices
+  } catch {
+    return undefined   // it does not come up any more; a program that cannot be planned at all is judged when it is run
+  }
+}
+
 /** A job, and after it was run the case that it was: with the schedules that were drawn for its kernels. */
 export function jobOf(d: Draw): { readonly job: Job; readonly settled: () => Case } {
   const schedules: Record<string, Schedule> = {}, { program, blocks, specialise, orders, next } = d
-  const options = { ...(blocks === undefined ? {} : { blocks }), ...(specialise === undefined ? {} : { specialise }) }
+  const choices = someChoices(d)
+  const options = { ...(blocks === undefined ? {} : { blocks }), ...(specialise === undefined ? {} : { specialise }), ...(choices === undefined ? {} : { choices }) }
   const schedule = (group: Group): Schedule | undefined => {
     const drawn = validSchedule(group, next)
     if (drawn !== undefined) schedules[group.name] = drawn
@@ -87,5 +109,5 @@ export function jobOf(d: Draw): { readonly job: Job; readonly settled: () => Cas
 
 export const jobOfCase = (c: Case): Job => ({
   outputs: c.program.outputs, inputs: c.program.inputs, sizes: c.program.sizes, orders: c.orders, schedule: g => c.schedules[g.name],
-  ...(c.blocks === undefined ? {} : { blocks: c.blocks }), ...(c.specialise === undefined ? {} : { specialise: c.specialise }),
+  ...(c.blocks === undefined ? {} : { blocks: c.blocks }), ...(c.specialise === undefined ? {} : { specialise: c.specialise }), ...(c.choices === undefined ? {} : { choices: c.choices }),
 })

@@ -1,6 +1,7 @@
 /** What the tests call that failures are printed as. */
 import { expect } from 'vitest'
 import type { Expr } from '../../src/dsl/index.js'
+import type { Choices } from '../../src/codegen/plan/choices.js'
 import type { Schedule } from '../../src/codegen/schedule.js'
 import type { HostTensor } from '../../src/runtime/host-tensor.js'
 import { Session } from '../session.js'
@@ -15,6 +16,7 @@ export interface Reproduction {
   readonly anchors?: readonly string[]
   readonly blocks?: number
   readonly specialise?: readonly string[]
+  readonly choices?: Choices
   readonly schedules?: Readonly<Record<string, Schedule>>
   readonly orders: readonly string[]
 }

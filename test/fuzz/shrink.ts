@@ -115,10 +115,11 @@ function valid(p: Program): Program | undefined {
 }
 
 function casesBelow(c: Case): Case[] {
-  const found: Case[] = [], { blocks: _, ...unblocked } = c, { specialise: __, ...unspecialised } = c
+  const found: Case[] = [], { blocks: _, ...unblocked } = c, { specialise: __, ...unspecialised } = c, { choices: ___, ...undecided } = c
   if (Object.keys(c.schedules).length > 0) found.push({ ...c, schedules: {} })
   if (c.blocks !== undefined) found.push(unblocked)
   if (c.specialise !== undefined) found.push(unspecialised)
+  if (c.choices !== undefined) found.push(undecided)
   if (c.orders.length > 1) for (const o of c.orders) found.push({ ...c, orders: [o] })
   if (c.orders.length > 2) for (const o of c.orders) found.push({ ...c, orders: c.orders.filter(x => x !== o) })
   found.push(...programsBelow(c.program).map(program => ({ ...c, program })))

@@ -200,6 +200,7 @@ export function caseSource(c: Case, reason: string): string {
     `  bounds: ${object(p.bounds)},`,
     ...(p.anchors.length === 0 ? [] : [`  anchors: [${list(p.anchors)}],`]),
     ...(c.blocks === undefined ? [] : [`  blocks: ${c.blocks},`]), ...(c.specialise === undefined ? [] : [`  specialise: [${list(c.specialise)}],`]),
+    ...(c.choices === undefined ? [] : [`  choices: { ${Object.entries(c.choices).map(([k, v]) => `${quoted(k)}: ${quoted(v)}`).join(', ')} },`]),
     ...(Object.keys(c.schedules).length === 0 ? [] : ['  schedules: {', ...Object.entries(c.schedules).map(([n, s]) => `    ${n}: ${object(s as unknown as Readonly<Record<string, unknown>>)},`), '  },']),
     `  orders: [${list(c.orders)}],`,
     '}))',

@@ -5,6 +5,7 @@ import { open, type Stored } from './value.js'
 /** `axis` runs along the rows of the array that the node's elements come from, unchanged. */
 export function movesRows(e: Expr, axis: string, stored: ReadonlyMap<Expr, Stored>): boolean {
   const node = open(e), kept = stored.get(node)
+  if (axisOf(node, axis) === undefined) return false   // an axis of that name further down is another one
   if (kept !== undefined) return kept.form === 'array' && kept.memory.axes[kept.memory.axes.length - 1]?.name === axis
   switch (node.kind) {
     case 'slice': return node.as !== axis && node.axis !== axis && movesRows(node.arg, axis, stored)

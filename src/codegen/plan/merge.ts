@@ -61,10 +61,7 @@ const sameLengths = (g: Group, m: Group): boolean => g.roots.every(r => m.roots.
   return b === undefined || equalSizes(a.size, b.size)
 })))
 const memoriesOf = (s: Stored): readonly Memory[] => (s.form === 'array' ? [s.memory] : s.memories)
-/**
- * What a group reads of what is stored when it runs. The rest of its `loads` may be written after the group that it joins:
- * that one must go on computing it.
- */
+/** What a group reads of what is stored before it. The rest may be written after a group that it joins, which computes it itself. */
 function readBy(g: Group): Map<Expr, Stored> {
   const read = new Set(g.roots.flatMap(r => (g.loads.has(r.node) ? [r.node] : inside(r.node, e => g.loads.has(e) && e !== r.node).flatMap(e => children(e)).map(open))))
   return new Map([...g.loads].filter(([e]) => read.has(e)))
