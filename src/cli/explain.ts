@@ -2,24 +2,19 @@
 import { inputsOf } from '../dsl/bind.js'
 import { WeftError } from '../dsl/errors.js'
 import { printGraph } from '../dsl/print.js'
-import { shortSource } from '../dsl/source.js'
 import { sourceText } from '../codegen/emit/cuda.js'
-import { memoriesOf, memoryText, printPlan } from '../codegen/explain.js'
-import { describe } from '../codegen/lower/common.js'
 import { emit, lower, type LoweredKernel, type Schedules } from '../codegen/pipeline.js'
-import { plan, type Plan } from '../codegen/plan.js'
+import { plans, type Plan } from '../codegen/plan.js'
 import { printKernel } from '../codegen/print-kernel.js'
 import { targetOf, type Target } from '../codegen/target.js'
-import { traffic } from '../codegen/traffic.js'
-import { formatBytes } from '../runtime/errors.js'
 import { launchNumbers } from '../runtime/launch-plan.js'
 import { openNvrtc } from '../runtime/nvrtc.js'
 import type { FloatDtype, PolicyProgram, PromptShape, Settings } from '../snapkv/policy.js'
 import { policyByName } from '../snapkv/presets.js'
 import { nearest, usageError, type Arguments } from './arguments.js'
 import { outputsOf } from './execute.js'
+import { planDocument, planText, type PlanView } from './explain-plan.js'
 import { checkScheduleNames, readPrompt, readSchedules } from './files.js'
-import { fused } from './fused.js'
 import { clearProgress, progress, say, table } from './output.js'
 
 /** What kernels are for unless --arch says otherwise: an H100, since none need be here. */
@@ -28,6 +23,8 @@ const defaultArch = 'sm_90'
 interface Subject {
   readonly program: PolicyProgram
   readonly plan: Plan
+  /** The plan and what else there was to choose from. */
+  readonly plans: readonly Plan[]
   readonly kernels: readonly LoweredKernel[]
   readonly schedules: Schedules
   readonly target: Target
@@ -43,7 +40,7 @@ const stages: Readonly<Record<string, Stage>> = {
     text: s => printGraph(s.plan.outputs, { sources: true }),
     json: s => ({ graph: printGraph(s.plan.outputs).trimEnd().split('\n'), inputs: Object.fromEntries([...inputsOf(s.plan.outputs)].map(([n, e]) => [n, { dtype: e.dtype, axes: e.axes.map(a => a.name) }])), sizes: s.program.sizes }),
   },
-  plan: { text: planText, json: planDocument },
+  plan: { text: s => planText(viewOf(s)), json: s => planDocument(viewOf(s)) },
   schedule: {
     text: s => JSON.stringify(schedulesOf(s), undefined, 2),
     json: s => schedulesOf(s),
@@ -79,10 +76,10 @@ export async function run(given: Arguments): Promise<number> {
   const { bypass, window } = policy.budget(shape)
   if (bypass) throw nothingDropped(policy.name, policy.settings, shape.length, window)
   const program = policy.build(shape)
-  const planned = plan(outputsOf(program, given.flag('with-scores')), { sizes: program.sizes })
+  const found = plans(outputsOf(program, given.flag('with-scores')), { sizes: program.sizes }), planned = found[0]!
   checkScheduleNames(schedules, planned.groups.map(g => g.name), file)
   const target = targetOf(archs[0] ?? defaultArch)
-  const subject = { program, plan: planned, kernels: lower(planned, schedules, target), schedules, target, shape }
+  const subject = { program, plan: planned, plans: found, kernels: lower(planned, schedules, target), schedules, target, shape }
   const text = given.flag('json') ? JSON.stringify(await stage.json(subject, given), undefined, 2) : await stage.text(subject, given)
   say(text.trimEnd())
   return 0
@@ -129,29 +126,7 @@ function shapeOf(given: Arguments): PromptShape {
 
 const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.kernel.name, k.schedule]))
 
-const trafficOf = (s: Subject): ReturnType<typeof traffic> => traffic(s.plan, launchNumbers(s.kernels, s.program.sizes, s.target.multiprocessors))
-
-function planText(s: Subject): string {
-  const t = trafficOf(s), { sizes } = s.program
-  const moved = t.kernels.reduce((n, k) => n + k.read + k.written, 0), least = t.compulsory.read + t.compulsory.written
-  const rows = s.plan.groups.map((g, i) => [g.name, g.rule, formatBytes(t.kernels[i]!.read), formatBytes(t.kernels[i]!.written), fused(g)])
-  return [
-    `${s.shape.dtype}, ${Object.entries(sizes).map(([n, v]) => `${n} ${v}`).join(', ')}`, '',
-    ...table([['kernel', 'rule', 'reads', 'writes', 'fuses'], ...rows], [2, 3]),
-    `together ${formatBytes(moved)}; compulsory ${formatBytes(least)} (inputs once, outputs once): ${(moved / least).toFixed(2)} times as much`, '',
-    printPlan(s.plan),
-  ].join('\n')
-}
-
-function planDocument(s: Subject): object {
-  const t = trafficOf(s)
-  return {
-    dtype: s.shape.dtype, sizes: s.program.sizes,
-    kernels: s.plan.groups.map((g, i) => ({ name: g.name, rule: g.rule, writes: memoriesOf(g).map(memoryText), readBytes: t.kernels[i]!.read, writtenBytes: t.kernels[i]!.written })),
-    compulsoryBytes: t.compulsory,
-    edges: s.plan.edges.map(e => ({ from: describe(e.from), source: shortSource(e.from.source), to: e.to, decision: e.decision, reason: e.reason })),
-  }
-}
+const viewOf = (s: Subject): PlanView => ({ dtype: s.shape.dtype, sizes: s.program.sizes, plans: s.plans, numbers: launchNumbers(s.kernels, s.program.sizes, s.target.multiprocessors) })
 
 interface Resources {
   readonly name: string

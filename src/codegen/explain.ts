@@ -11,9 +11,9 @@ import type { Group, Plan } from './plan.js'
 const axesText = (m: Memory): string => m.axes.map(a => (a.size === 'splits' ? 'splits' : printSize(a.size) === a.name ? a.name : `${a.name} ${printSize(a.size)}`)).join(', ')
 export const memoryText = (m: Memory): string => `${m.name} ${m.dtype}[${axesText(m)}]`
 
-/** The nodes that a group computes, in the order of the graph. */
-export const fusedNodes = (group: Group): Expr[] => [...new Set(group.roots.flatMap(r =>
-  inside(r.node, e => group.loads.has(open(e)) && e !== r.node)))].filter(e => !['tensor', 'const', 'iota'].includes(e.kind))
+/** The nodes that a group computes, in the order of the graph; of one whose parts it only puts together nothing else. */
+export const fusedNodes = (group: Group): Expr[] => [...new Set(group.roots.flatMap(r => (group.loads.has(r.node) ? [r.node]
+  : inside(r.node, e => group.loads.has(open(e)) && e !== r.node))))].filter(e => !['tensor', 'const', 'iota'].includes(e.kind))
 
 export const memoriesOf = (group: Group): Memory[] => group.roots.flatMap(r => (r.stored.form === 'array' ? [r.stored.memory] : [...r.stored.memories]))
 
