@@ -127,7 +127,7 @@ function shapeOf(given: Arguments): PromptShape {
   return { dtype: (dtype ?? 'bf16') as FloatDtype, kvHeads: sizes.get('kvHead')!, group: sizes.get('group')!, dim: sizes.get('dim')!, length, queries: sizes.get('query') ?? Math.min(length, 64) }
 }
 
-const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.kernel.name, k.schedule]))
+const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.group.name, k.schedule]))
 
 const trafficOf = (s: Subject): ReturnType<typeof traffic> => traffic(s.plan, launchNumbers(s.kernels, s.program.sizes, s.target.multiprocessors))
 
