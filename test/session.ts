@@ -13,6 +13,7 @@ import type { Memory } from '../src/codegen/kernel.js'
 import { plan, type Group, type Plan, type PlanOptions } from '../src/codegen/plan.js'
 import type { Choices } from '../src/codegen/plan/choices.js'
 import type { Schedule } from '../src/codegen/schedule.js'
+import { targetOn } from '../src/runtime/device-target.js'
 import { openDevice, type OpenedDevice } from '../src/runtime/devices.js'
 import type { DeviceBuffer, Kernel, KernelArgument, Module } from '../src/runtime/driver-device.js'
 import type { Compiler } from '../src/runtime/compiler.js'
@@ -99,7 +100,7 @@ export class Session implements AsyncDisposable {
     const planned = plan(job.outputs, planOptions(job, sizes))
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
-    const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
+    const kernels = lower({ ...planned, groups }, schedules, targetOn(this.opened.device)).map(k => job.edit?.(k) ?? k)
     const emitted = kernels.map(k => emit(k.kernel)).map(k => (job.editText === undefined ? k : { ...k, text: job.editText(k.text, k) }))
     return { job, sizes, plan: planned, kernels, emitted }
   }

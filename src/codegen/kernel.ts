@@ -62,6 +62,8 @@ export interface RegisterTile {
   readonly dims: readonly Dim[]
   /** An operand of mma: the pairs of the last dimension, 16 bits each, share registers of 32 bits. */
   readonly paired?: boolean
+  /** So many neighbours in memory are one element of the tile; 1 if absent. */
+  readonly vector?: number
 }
 
 export interface SharedTile {

@@ -6,17 +6,18 @@ import { placeBarriers } from './barriers.js'
 import { emit, type EmittedKernel } from './emit/cuda.js'
 import { flatten, layoutShared } from './facts.js'
 import type { Kernel, Memory } from './kernel.js'
-import { groupSummary } from './explain.js'
+import { groupSummary, memoryText, nodesText } from './explain.js'
 import { inside, longAxes } from './folds.js'
 import { unknownTile } from './lower/tile-dims.js'
 import { lowerPoint } from './lower/point.js'
 import { lowerSelect } from './lower/select.js'
 import { lowerStream } from './lower/stream.js'
 import { insideFacts, valueAt, type Environment } from './lower/value.js'
-import type { Group, Plan } from './plan.js'
+import { rowsOf, type PointRoot } from './lower/rows.js'
+import type { Group, Plan, Root } from './plan.js'
 import type { Fact } from './prove.js'
 import { freshNames } from './reserved.js'
-import { defaultPoint, invalid, streamCandidates, type Schedule } from './schedule.js'
+import { defaultPoint, defaultRows, invalid, streamCandidates, type Schedule } from './schedule.js'
 import { chooseSelect, type SelectSizes } from './schedule-select.js'
 import { portable, type Target } from './target.js'
 import { mmaCandidates, type MmaFacts } from './schedule-mma.js'
@@ -74,7 +75,7 @@ export function refusal(group: Group, schedule: Schedule, target: Target = porta
 const usesTensorCores = (k: Kernel): boolean => flatten(k.body).some(s => s.kind === 'mma')
 
 function lowerDefault(group: Group, target: Target, sizes: Sizes): LoweredKernel[] {
-  if (group.rule === 'point') return finished(group, defaultPoint, target)
+  if (group.rule === 'point') return finished(group, copiesRows(group) ? defaultRows : defaultPoint, target)
   if (group.rule === 'select') return finished(group, chooseSelect(selectSizes(group, sizes), target), target)
   // More would leave one block to a multiprocessor, even where there is more.
   const most = Math.min(target.sharedPerBlock, portable.sharedPerBlock)
@@ -103,6 +104,9 @@ const runPasses = (kernel: Kernel, target: Target): Kernel => passes.reduce((k, 
 const finished = (group: Group, schedule: Schedule, target: Target): LoweredKernel[] =>
   lowerRule(group, schedule).map(kernel => ({ group, schedule, kernel: runPasses(kernel, target) }))
 
+const pointRoots = (group: Group, roots: readonly Root[] = group.roots): PointRoot[] => roots.map(r => ({ node: r.node, memory: r.stored.form === 'array' ? r.stored.memory : partsInPoint() }))
+const copiesRows = (group: Group): boolean => rowsOf(pointRoots(group), group.loads, defaultRows.threads) !== undefined
+
 /** What the sizes tell of a selection; a symbol that they do not tell counts as long. */
 function selectSizes(group: Group, sizes: Sizes): SelectSizes {
   const { node, selected } = selectRoot(group), unknown = 16384
@@ -122,14 +126,16 @@ function selectRoot(group: Group): { node: Of<'topK'>; selected: Axis; target: M
 const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => readonly Kernel[] } = {
   point: (group, schedule) => [lowerPoint({
     name: group.name, summary: groupSummary(group), stored: group.loads,
-    roots: group.roots.map(r => ({ node: r.node, memory: r.stored.form === 'array' ? r.stored.memory : partsInPoint() })),
+    roots: pointRoots(group),
   }, schedule)],
   stream: (group, schedule) => [lowerStream({ name: group.name, summary: groupSummary(group), roots: group.roots, shape: group.shape!, stored: group.loads }, schedule)],
   select: (group, schedule) => {
     const { node, target } = selectRoot(group)
     const fresh = freshNames([])
     return lowerSelect({
-      name: group.name, node, summary: groupSummary(group), target, stored: group.loads,
+      name: group.name, node, target, stored: group.loads,
+      summary: (name, stores, how) => [`${name}: ${stores.map(memoryText).join(', ')}`, `${how}. ${nodesText(group)} fused`],
+      ...(group.roots.length === 1 ? {} : { epilogue: { roots: pointRoots(group, group.roots.slice(1)), stored: new Map([...group.loads, [node, group.roots[0]!.stored]]) } }),
       score: (env: Environment, inset) => {
         const inside = (a: Axis): Fact[] => [
           ...insideFacts(env.get(a.name)!, a.size), ...(a.name === node.axis && inset > 0 ? insideFacts(env.get(a.name)!, a.size, inset) : []),

@@ -39,7 +39,7 @@ export function selectKernels(f: Form): Kernel[] {
   const fresh = (wish: string): string => { let n = wish; for (let i = 2; taken.has(n); i++) n = `${wish}${i}`; taken.add(n); return n }
   return lowerSelect({
     name: f.name, node, stored, fresh, target: memory(output, node, 'output'),
-    summary: [`${f.name}: positions of the best keys of a row`],
+    summary: name => [`${name}: positions of the best keys of a row`],
     score: (position, inset) => {
       const facts = node.arg.axes.flatMap(a => [0, a.name === 'key' ? inset : 0].flatMap(n => insideFacts(position.get(a.name)!, axisOf(node.arg, a.name)!.size, n)))
       return valueAt(node.arg, position, { stored, tile: () => undefined, fresh, safe: facts, assumed: facts })

@@ -18,7 +18,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
   Shared<f32, 4352> weightTile = sharedAt<f32, 4352>(25088);   // query 64 × column 64, rows padded by 4
   Shared<bf16, 4096> vTile = sharedAt<bf16, 4096>(42496);   // column 64 × dim 64
   Shared<f32, 128> lScratch = sharedAt<f32, 128>(50688);   // columnWarp2 2 × query 64
-  // a * 0.125; a - b; exp(a); 1 / a; a * b; contract over key   programs.ts:34
+  // a * 0.125; a - b; exp(a); 1 / a; a * b; contract over key   programs.ts:35
   f32 m[8];
   fill(m, -infinity);
   f32 l[8] = {};
@@ -55,7 +55,7 @@ computeO(Global<const bf16> q, Global<const bf16> k, Global<const bf16> v, Globa
     blockBarrier();
     if (keyStart + 128 < end) copyKTile(slot == 0 ? 2 : slot - 1, keyStart + 128);
     copyAsyncCommit();
-    // contract over dim   programs.ts:34
+    // contract over dim   programs.ts:35
     f32 product[8][4] = {};
     const i32 kTileRow = (slot * 64 + (thread / 64) * 32 + thread % 16) * 64;
     const i32 kTileChunk = thread % 32 / 16;

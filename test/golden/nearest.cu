@@ -20,7 +20,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
   }
   for (i32 pointStart = first * 64; pointStart < min(last * 64, pointSize); pointStart += 64) {
     f32 sum[4] = {};
-    // a * a; sum over dim   programs.ts:26
+    // a * a; sum over dim   programs.ts:27
     #pragma unroll
     for (i32 pointI = 0; pointI < 4; ++pointI) {
       #pragma unroll
@@ -42,7 +42,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
         storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
       }
     }
-    // contract over dim   programs.ts:26
+    // contract over dim   programs.ts:27
     f32 product[4][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 32; dim += 4) {
@@ -69,8 +69,8 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
         }
       }
     }
-    // a * 2; a - b   programs.ts:26
-    // -a   programs.ts:27
+    // a * 2; a - b   programs.ts:27
+    // -a   programs.ts:28
     #pragma unroll
     for (i32 queryI = 0; queryI < 4; ++queryI) {
       #pragma unroll
@@ -96,7 +96,7 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   Shared<u32, 16384> keys = sharedAt<u32, 16384>(10528);   // element 16384
   Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(76064);   // rank 10
   Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(76112);   // rank 10
-  // topK 10 over point as near, by score   programs.ts:27
+  // topK 10 over point as near, by score   programs.ts:28
   // A key is an integer with the order of the score: -infinity < ... < -0 = +0 < ... < infinity < NaN
   const auto keyAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
   // Positions outside the row get 0, which is below every key
@@ -137,8 +137,11 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
     blockBarrier();
     sweep([&](i32 i) {
       if (i >= pointSize) return;
-      for (i32 e = 0; e < 4; ++e)
-        if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+      if (open == ~0u)   // the first digit: no test for each
+        for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+      else
+        for (i32 e = 0; e < 4; ++e)
+          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
     });
     blockBarrier();
     u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
@@ -219,16 +222,27 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
 // gatherFound: found f32[query, near 10, dim 32]
 // each thread computes elements by itself. 1 node fused
 extern "C" __global__ void __launch_bounds__(256, 1)
-gatherFound(Global<const f32> points, Global<const i32> near, Global<f32> found) {
+gatherFound(Global<const i32> near, Global<const f32> points, Global<f32> found) {
   const i32 thread = threadIdx.x;
   const i32 tile = i32(blockIdx.x) % 1;
   const i32 query = i32(blockIdx.x) / 1;
-  const i32 itemLane = thread;
-  const i32 item = tile * 256 + itemLane;
-  const i32 near2 = item / 8;
-  const i32 dim = item % 8 * 4;
-  // gather along point   programs.ts:35
-  if (item < 80) {
-    storeVector(found + ((i64(query) * 10 + near2) * 32 + dim), loadVector<4>(points + (i64(near[i64(query) * 10 + near2]) * 32 + dim)));
+  const i32 near2Lane = thread / 8;
+  const i32 chunkLane = thread % 8;
+  // gather along point   programs.ts:36
+  i32 position[4];
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    position[near2I] = near[i64(query) * 10 + min(tile * 128 + near2I * 32 + near2Lane, 9)];
+  }
+  Vector<f32, 4> foundHere[4];
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    foundHere[near2I] = loadVector<4>(points + (i64(position[near2I]) * 32 + chunkLane * 4));
+  }
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    if (tile * 128 + near2I * 32 + near2Lane < 10) {
+      storeVector(found + ((i64(query) * 10 + tile * 128 + near2I * 32 + near2Lane) * 32 + chunkLane * 4), foundHere[near2I]);
+    }
   }
 }

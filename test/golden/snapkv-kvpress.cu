@@ -278,16 +278,18 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
 }
 
 // selectKept: kept i32[kvHead 8, kept selected]
-// one block selects of one row. 2 nodes fused
-extern "C" __global__ void __launch_bounds__(1024, 1)
+// a cluster of 8 blocks selects of one row. 2 nodes fused
+extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(1024, 1)
 selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 kvHead = i32(blockIdx.x);
+  const i32 rank = i32(blockIdx.x) % 8;
+  const i32 kvHead = i32(blockIdx.x) / 8;
   Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
   Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
-  Shared<u32, 64> totals = sharedAt<u32, 64>(10240);   // warp 64
-  Shared<u32, 6> state = sharedAt<u32, 6>(10496);   // word 6
-  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10528);   // element 16384
+  Shared<u32, 512> gathered = sharedAt<u32, 512>(10240);   // candidate 512
+  Shared<u32, 64> totals = sharedAt<u32, 64>(12288);   // warp 64
+  Shared<u32, 6> state = sharedAt<u32, 6>(12544);   // word 6
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(12576);   // element 16384
   // window mean 5 over past, padding counted   snapkv.ts:49
   // topK selected over past as kept, by position   snapkv.ts:55
   if (selectedSize > 0) {
@@ -330,7 +332,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     };
     const i32 lane = thread % 32;
     // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
-    const i32 rounds = ((keySize - 64) + shift - 1) / 4096 + 1, begin = thread / 32 * rounds * 128 + lane * 4 - shift;
+    const i32 rounds = ((keySize - 64) + shift - 1) / 32768 + 1, begin = (rank * 32 + thread / 32) * rounds * 128 + lane * 4 - shift;
     Vector<u32, 4> own;
     const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
     if (held) {
@@ -357,13 +359,17 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       blockBarrier();
       sweep([&](i32 i) {
         if (i >= (keySize - 64)) return;
-        for (i32 e = 0; e < 4; ++e)
-          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        if (open == ~0u)   // the first digit: no test for each
+          for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        else
+          for (i32 e = 0; e < 4; ++e)
+            if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
       });
-      blockBarrier();
+      clusterBarrier();
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
       for (i32 i = 0; i < 2; ++i) {
-        count[i] = histogram[2047 - (thread * 2 + i)];
+        count[i] = 0;
+        for (i32 peer = 0; peer < 8; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
         sum += count[i];
       }
       u32 higher = blockScan<1024>(sum, totals).before;
@@ -372,7 +378,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
           state[foundBin] = 2047 - (thread * 2 + i);
           state[foundNeed] = need - higher, state[foundCount] = count[i];
         }
-      blockBarrier();
+      clusterBarrier();   // also: no block clears a histogram that another one reads
       threshold |= state[foundBin] << digit;
       need = state[foundNeed];
       open = (1u << digit) - 1;
@@ -384,12 +390,18 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
         for (i32 e = 0; e < 4; ++e)
           if (own.at[e] - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own.at[e];
       });
+      clusterBarrier();
+      i32 count = 0;
+      for (i32 peer = 0; peer < 8; ++peer) {
+        const i32 theirs = peerValue(state, candidateCount, peer);
+        if (thread < theirs) gathered[count + thread] = peerValue(candidates, thread, peer);
+        count += theirs;
+      }
       blockBarrier();
-      const i32 count = state[candidateCount];
       if (thread < count) {
-        const u32 candidate = candidates[thread];
+        const u32 candidate = gathered[thread];
         u32 higher = 0, tied = 0;   // of equal candidates each has a rank of its own, so that one thread writes
-        for (i32 i = 0; i < count; ++i) higher += candidates[i] > candidate, tied += i < thread && candidates[i] == candidate;
+        for (i32 i = 0; i < count; ++i) higher += gathered[i] > candidate, tied += i < thread && gathered[i] == candidate;
         if (higher + tied + 1 == need) state[foundBin] = candidate, state[foundNeed] = tied + 1;
       }
       blockBarrier();
@@ -404,7 +416,15 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     above = warpSum(above), equal = warpSum(equal);
     if (lane == 0) totals[thread / 32] = above, totals[32 + thread / 32] = equal;
     blockBarrier();
+    if (thread == 0) {
+      above = equal = 0;
+      for (i32 i = 0; i < 32; ++i) above += totals[i], equal += totals[32 + i];
+      state[aboveCount] = above, state[equalCount] = equal;
+    }
+    clusterBarrier();
     above = warpSum(lane < thread / 32 ? u32(totals[lane]) : 0u), equal = warpSum(lane < thread / 32 ? u32(totals[32 + lane]) : 0u);
+    for (i32 peer = 0; peer < 7; ++peer)   // and those of the blocks before
+      if (peer < rank) above += peerValue(state, aboveCount, peer), equal += peerValue(state, equalCount, peer);
     sweep([&](i32 i) {
       u32 packed = 0;   // above in the lower half, equal in the upper one: a warp has 128 of both at most
       for (i32 e = 0; e < 4; ++e) packed += own.at[e] > threshold ? 1 : own.at[e] == threshold ? 1 << 16 : 0;
@@ -417,33 +437,58 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       }
       above += total & 0xffff, equal += total >> 16;
     });
+    clusterBarrier();   // a block stays while others read its shared memory
   }
 }
 
 // gatherKeys: keys bf16[kvHead 8, kept selected + 64, dim 128], values bf16[kvHead 8, kept selected + 64, dim 128], positions i32[kvHead 8, kept selected + 64]
 // each thread computes elements by itself. 4 nodes fused
 extern "C" __global__ void __launch_bounds__(256, 1)
-gatherKeys(Global<const bf16> k, Global<const i32> kept, Global<const bf16> v, Global<bf16> keys,
+gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, Global<bf16> keys,
            Global<bf16> values, Global<i32> positions, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 tile = i32(blockIdx.x) % (((selectedSize + 64) * 128 + 255) / 256);
-  const i32 kvHead = i32(blockIdx.x) / (((selectedSize + 64) * 128 + 255) / 256);
-  const i32 itemLane = thread;
-  const i32 item = tile * 256 + itemLane;
-  const i32 kept2 = item / 128;
-  const i32 dim = item % 128;
+  const i32 tile = i32(blockIdx.x) % ((selectedSize + 127) / 64);
+  const i32 kvHead = i32(blockIdx.x) / ((selectedSize + 127) / 64);
+  const i32 kept2Lane = thread / 16;
+  const i32 chunkLane = thread % 16;
   // a + size(key - 64); concat along kept   snapkv.ts:56
-  // gather along key   snapkv.ts:57
-  if (item < (selectedSize + 64) * 128) {
-    keys[(i64(kvHead) * (selectedSize + 64) + kept2) * 128 + dim] = k[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64)), keySize - 1))) * 128 + dim];
+  // gather along key; gather along key   snapkv.ts:57
+  i32 position[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    position[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64)), keySize - 1));
   }
-  // a + size(key - 64); concat along kept   snapkv.ts:56
-  // gather along key   snapkv.ts:57
-  if (item < (selectedSize + 64) * 128) {
-    values[(i64(kvHead) * (selectedSize + 64) + kept2) * 128 + dim] = v[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64)), keySize - 1))) * 128 + dim];
+  i32 position2[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    position2[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64)), keySize - 1));
   }
-  // a + size(key - 64); concat along kept   snapkv.ts:56
-  if (item < (selectedSize + 64) * 128 && dim == 0) {
-    positions[i64(kvHead) * (selectedSize + 64) + kept2] = kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 64));
+  Vector<bf16, 8> keysHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    keysHere[kept2I] = loadVector<8>(k + ((i64(kvHead) * keySize + position[kept2I]) * 128 + chunkLane * 8));
+  }
+  Vector<bf16, 8> valuesHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position2[kept2I]) * 128 + chunkLane * 8));
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 64) {
+      storeVector(keys + ((i64(kvHead) * (selectedSize + 64) + tile * 64 + kept2I * 16 + kept2Lane) * 128 + chunkLane * 8), keysHere[kept2I]);
+    }
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 64) {
+      storeVector(values + ((i64(kvHead) * (selectedSize + 64) + tile * 64 + kept2I * 16 + kept2Lane) * 128 + chunkLane * 8), valuesHere[kept2I]);
+    }
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (thread % 16 == 0 && tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 64) {
+      positions[i64(kvHead) * (selectedSize + 64) + tile * 64 + kept2I * 16 + kept2Lane] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64));
+    }
   }
 }

@@ -137,7 +137,7 @@ function overRegisters(c: Context, dims: readonly Dim[], body: (names: ReadonlyM
 }
 
 const declaration = (t: RegisterTile): string =>
-  `${registerType(t.dtype)} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
+  `${t.vector === undefined ? registerType(t.dtype) : `Vector<${memoryType(t.dtype)}, ${t.vector}>`} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
 
 function statement(s: Statement, c: Context): void {
   const { w } = c
@@ -167,7 +167,7 @@ function statement(s: Statement, c: Context): void {
         return
       }
       if (s.fresh && !flat) w.line(`${declaration(target)};`)
-      elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`))
+      elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`), undefined, target.vector)
       return
     }
     case 'fold': foldStatement(s, c); return
@@ -214,9 +214,9 @@ const componentText = (components: readonly RegisterTile[], i: number, scope: Sc
 const subscript = (t: RegisterTile, scope: Scope): string => t.dims.filter(d => registers(d) > 1).map(d => `[${scope.registers.get(d)}]`).join('')
 
 /** One statement for every element; what is needed more than once is named first. */
-function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: string, scope: Scope) => void, once?: string): void {
+function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: string, scope: Scope) => void, once?: string, vector = 1): void {
   const body = (): void => overRegisters(c, dims, names => {
-    const scope = scopeOf(c, names)
+    const scope = scopeOf(c, names, vector)
     const [v] = dedupe([value])
     nameRepeated([v!], scope)
     write(valueText(v!, scope), scope)

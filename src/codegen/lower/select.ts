@@ -23,6 +23,10 @@
  * barrier over blocks that may not run at the same time, or as many launches as there are passes, and zeroes to begin
  * with; parts × k elements are little to read again.
  *
+ * Results that hang on the positions only, such as the rows they name, can follow in the same kernel (`epilogue.ts`): the
+ * blocks of a row copy what they have found, after one more barrier and without another launch. With few rows and few
+ * blocks a kernel of its own has more of the device at work.
+ *
  * In order of score, what is selected is gathered in shared memory and sorted by a bitonic network over (key, position),
  * which are distinct, so that the order in which they came is forgotten. For k beyond `sorted` ranks follow in chunks:
  * select the best k', leave out what the last chunk had, sort, go on. The sort is one block's work, so several blocks a row
@@ -31,6 +35,7 @@
 import { axisOf, type Axis, type Expr, type Of } from '../../dsl/expr.js'
 import { fixedSize, size as symbolSize, times } from '../../dsl/size.js'
 import { memoriesIn, mentionsSplits, nodeComments } from './common.js'
+import { epilogueStatements, type Epilogue } from './epilogue.js'
 import { furthest, neighboursOf, reachOf } from './neighbours.js'
 import type { Stored } from './value.js'
 import { symbolsIn } from '../facts.js'
@@ -45,7 +50,8 @@ import { castValue, indexValue, loadValue } from '../values.js'
 export interface SelectGroup {
   readonly name: string
   readonly node: Of<'topK'>
-  readonly summary: readonly string[]
+  /** The head of a kernel's text: its name, what it stores, how it goes about it. */
+  readonly summary: (name: string, stores: readonly Memory[], how: string) => readonly string[]
   /**
    * The selected node's argument at a position of its axes. It may rely on positions at least `inset` from both ends of
    * the selected axis.
@@ -57,11 +63,13 @@ export interface SelectGroup {
   readonly fresh: (wish: string) => string
   /** What other kernels have stored: those nodes get no comment here, and their arrays' names are taken. */
   readonly stored: ReadonlyMap<Expr, Stored>
+  /** Results that the blocks of a row compute from the positions they have found. */
+  readonly epilogue?: Epilogue
 }
 
 type Scalar = Extract<Index, { op: 'scalar' }>
 
-/** One kernel, or two where several blocks share a row without a cluster; the first one's name ends in Parts. */
+/** One kernel, or two where several blocks share a row without a cluster; the first one's name ends in _parts. */
 export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel[] {
   const wrong = invalidSelect(schedule, roomiest)
   if (wrong !== undefined) throw new Error(`${g.name}: ${wrong}`)
@@ -80,7 +88,8 @@ export function lowerSelect(g: SelectGroup, schedule: SelectSchedule): Kernel[] 
     axes: [...target.axes.slice(0, -1), { name: partAxis, size: symbolSize(parts) }, kAxis],
   })
   const positions = between('Parts', 'i32'), keys = between('Keys', 'u32')
-  const first = kernelOf({ ...g, name: own.fresh(`${g.name}Parts`) }, schedule, own, { ...whole, blocks: parts, cluster: false, target: positions, keys })
+  // No plan gives a kernel a name with an underscore.
+  const first = kernelOf({ ...g, name: `${g.name}_parts` }, schedule, own, { ...whole, blocks: parts, cluster: false, target: positions, keys })
   // A kernel of its own has names of its own.
   const again = variables({ ...g, fresh: freshNames([positions.name, keys.name]) }), candidates = times(parts, node.k)
   const extents = [...node.axes.slice(0, -1).map(a => ix.sizeIndex(a.size)), ix.sizeIndex(candidates)]
@@ -150,14 +159,22 @@ function kernelOf(g: SelectGroup, schedule: SelectSchedule, { fresh, position, a
     ...(cached <= round ? {} : { cache: tile('keys', 'element', cached) }),
     ...(order === 'position' ? {} : { sorted: { keys: tile('sortedKeys', 'rank', sorted), positions: tile('sortedPositions', 'rank', sorted, 'i32') } }),
   }
-  const body: Statement[] = [...nodeComments([node], g.stored), statement]
+  const after = task.keys === undefined ? g.epilogue : undefined
+  const body: Statement[] = [
+    ...nodeComments([node], g.stored), statement,
+    ...(after === undefined ? [] : [{ kind: 'barrier' } as const, ...epilogueStatements(after, new Map(rows.map(a => [a.name, position.get(a.name)!])), rank, blocks, schedule.threads, fresh)]),
+  ]
+  const outputs = [target, ...(task.keys === undefined ? [] : [task.keys]), ...(after === undefined ? [] : after.roots.map(r => r.memory))]
   const grid: GridAxis[] = [
     ...(rank.op === 'scalar' ? [{ name: rank.name, blocks: ix.constant(blocks) }] : []),
     ...rows.map(a => ({ name: position.get(a.name)!.name, blocks: ix.sizeIndex(a.size) })).reverse(),
   ]
   return {
-    name: g.name, summary: g.summary, threads: schedule.threads, ...(cluster ? { cluster: blocks } : {}), grid,
-    inputs: memoriesIn(body), outputs: [target, ...(task.keys === undefined ? [] : [task.keys])],
+    name: g.name, summary: g.summary(g.name, outputs, howText(task)), threads: schedule.threads, ...(cluster ? { cluster: blocks } : {}), grid,
+    inputs: memoriesIn(body).filter(m => !outputs.includes(m)), outputs,
     symbols: symbolsIn(body, grid.slice(0, -1).map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
   }
 }
+
+const howText = ({ blocks, cluster, keys }: Task): string =>
+  keys !== undefined ? `each of ${blocks} blocks of a row selects the best of its part` : cluster ? `a cluster of ${blocks} blocks selects of one row` : 'one block selects of one row'
