@@ -317,8 +317,11 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       blockBarrier();
       sweep([&](i32 i) {
         if (i >= (keySize - 32)) return;
-        for (i32 e = 0; e < 4; ++e)
-          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        if (open == ~0u)   // the first digit: no test for each
+          for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        else
+          for (i32 e = 0; e < 4; ++e)
+            if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
       });
       blockBarrier();
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
