@@ -14,7 +14,7 @@ import { plan, type Group, type Plan } from '../src/codegen/plan.js'
 import type { Choices } from '../src/codegen/plan/choices.js'
 import type { Schedule } from '../src/codegen/schedule.js'
 import { openDevice, type OpenedDevice } from '../src/runtime/devices.js'
-import type { DeviceBuffer, Kernel, KernelArgument } from '../src/runtime/driver-device.js'
+import type { DeviceBuffer, Kernel, KernelArgument, Module } from '../src/runtime/driver-device.js'
 import type { Compiler } from '../src/runtime/compiler.js'
 import { openHostCompiler, emulatorFolder } from '../src/runtime/host-compiler.js'
 import { openCache } from '../src/runtime/cache.js'
@@ -33,10 +33,14 @@ export interface Job {
   /** Changes kernels between lowering and emission, or their text after it: how mutants are made. */
   readonly edit?: (kernel: LoweredKernel) => LoweredKernel
   readonly editText?: (text: string, kernel: EmittedKernel) => string
-  /** Fewer blocks make plans that do not split folds; see PlanOptions. */
+  /** Fewer blocks make plans that do not split folds. */
   readonly blocks?: number
   /** Decisions of the planner that are made; the rest is chosen by cost. */
   readonly choices?: Choices
+  /** The symbols that the text has as numbers: their names. Default: those that `plan` chooses. */
+  readonly specialise?: readonly string[]
+  /** In the place of the orders that `run` is told. */
+  readonly orders?: readonly string[]
 }
 
 export interface Outcome {
@@ -92,7 +96,10 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.choices === undefined ? {} : { choices: job.choices }) })
+    const planned = plan(job.outputs, {
+      sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.choices === undefined ? {} : { choices: job.choices }),
+      ...(job.specialise === undefined ? {} : { specialise: pickSizes(sizes, job.specialise) }),
+    })
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
@@ -137,33 +144,36 @@ export class Session implements AsyncDisposable {
     let over = (): void => {}
     this.turn = new Promise(resolve => { over = resolve })
     await before
+    let module: Module | undefined   // loaded once for all of them, and again after a failure
     for (const [i, t] of texts.entries()) for (const r of t) {
       const results: Results[] = []
       try {
-        for (const order of orders) results.push(this.launch(r, image, prefixes[i]!, order))
+        if (kernels.length > 0) module ??= this.opened.device.load(image)
+        for (const order of r.job.orders ?? orders) results.push(this.launch(r, module, prefixes[i]!, order))
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results })
       } catch (error) {
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results, error: { stage: 'run', message: messageOf(error) } })
-        await this.recover()
+        if (await this.recover()) module = undefined
       }
     }
+    module?.[Symbol.dispose]()
     over()
   }
 
-  /** A kernel that failed poisons its device. */
-  private async recover(): Promise<void> {
-    if (this.opened.device.poisonedBy === undefined) return
+  /** A kernel that failed poisons its device: whether another one was opened. */
+  private async recover(): Promise<boolean> {
+    if (this.opened.device.poisonedBy === undefined) return false
     this.opened[Symbol.dispose]()
     this.opened = await openDevice(this.name)
+    return true
   }
 
-  private launch(r: Ready, image: Uint8Array, prefix: string, order: string): Results {
+  private launch(r: Ready, module: Module | undefined, prefix: string, order: string): Results {
     const { device, emulator } = this.opened
     emulator?.setOrder(order)
     const owned: Disposable[] = []
     const keep = <T extends Disposable>(x: T): T => { owned.push(x); return x }
     try {
-      const module = r.emitted.length === 0 ? undefined : keep(device.load(image))
       const numbers = launchNumbers(r.kernels, r.sizes, device.multiprocessors)
       const inputs = inputsOf(r.job.outputs), arrays = new Map<string | Memory, DeviceBuffer>()
       for (const [name, e] of inputs) {
@@ -201,6 +211,7 @@ export class Session implements AsyncDisposable {
   }
 }
 
+const pickSizes = (sizes: Sizes, names: readonly string[]): Sizes => Object.fromEntries(Object.entries(sizes).filter(([n]) => names.includes(n)))
 const messageOf = (error: unknown): string => (error instanceof Error ? `${error.message}${'code' in error ? '' : `\n${error.stack ?? ''}`}` : String(error))
 
 /** Whether two tensors are the same to the last bit. */

@@ -15,6 +15,7 @@ import { namer } from './names.js'
 import { checkApplied, decider, type Choices, type Decision } from './plan/choices.js'
 import { costOf, type Cost } from './plan/cost.js'
 import { cutProgram } from './plan/cuts.js'
+import { normalFolds } from './plan/normal-folds.js'
 import { mergeGroups } from './plan/merge.js'
 import type { StreamShape } from './stream-shape.js'
 
@@ -107,7 +108,7 @@ export function plans(program: Readonly<Record<string, Expr>>, options: PlanOpti
 
 /** The plan that the choices lead to; what they leave open goes the usual way. */
 function onePlan(program: Readonly<Record<string, Expr>>, options: PlanOptions, choices: Choices): Plan {
-  const outputs = specialise(program, options.specialise ?? symbolsToSpecialise(program, options.sizes ?? {}))
+  const special = specialise(program, options.specialise ?? symbolsToSpecialise(program, options.sizes ?? {})), outputs = normalFolds(special)
   const sizes = { ...Object.fromEntries(symbolsOf(outputs).map(n => [n, assumedLength])), ...options.sizes }
   const names = namer(outputs), asked = decider(outputs, names, choices), blocks = options.blocks ?? 264
   const p = { outputs, sizes, blocks, names, decider: asked, stored: new Map<Expr, Stored>(), due: new Map<Expr, Memory>(), groups: [] as Group[], edges: [] as Edge[] }
@@ -118,7 +119,7 @@ function onePlan(program: Readonly<Record<string, Expr>>, options: PlanOptions, 
   cutProgram(p, memories)
   const groups = mergeGroups(p.groups), decisions = asked.met.filter(d => d.ways.length > 1)
   return {
-    outputs, groups, stored: p.stored, edges: p.edges, outputMemories, sizes: options.sizes ?? {}, decisions,
+    outputs: special, groups, stored: p.stored, edges: p.edges, outputMemories, sizes: options.sizes ?? {}, decisions,
     choices: Object.fromEntries(decisions.map(d => [d.name, d.taken])), cost: costOf(groups, sizes, blocks),
   }
 }

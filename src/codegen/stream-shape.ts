@@ -23,6 +23,8 @@ export interface StreamShape {
   readonly column: Axis | undefined
   /** Result axes of a contraction along the streamed axis that only its right operand has. */
   readonly beside: readonly Axis[]
+  /** Arrays are contiguous along the rows, not along the streamed axis: neighbouring threads hold neighbouring rows. */
+  readonly across?: true
 }
 
 /** The shape of a kernel for this root, or the reason why there is none. `about`: roughly how long an axis is. */
@@ -73,7 +75,20 @@ export function streamShape(root: Expr, folds: readonly Fold[], leaf: (e: Expr) 
   if (new Set(seen).size !== seen.length) return 'two folds use the same axis'
   // Unfolded rows first, then folds from the last to the first: the first fold's axis lies innermost.
   rows.sort((x, y) => Number(x.folded) - Number(y.folded))
+  // Down the columns of a matrix: a tile of columns, each a row of the kernel's, makes loads contiguous.
+  const across = rows.length === 0 && streams.length > 0 && contracts.length === 0 ? grid.find(a => contiguousAlong(a, streams, leaf)) : undefined
+  if (across !== undefined) return { grid: grid.filter(a => a !== across), rows: [{ axis: across, folded: false, whole: false }], column, beside, across: true }
   return { grid, rows, column, beside }
+}
+
+/** Whether what the folds go along lies across an axis in all the arrays that they read: it is the last one there. */
+function contiguousAlong(a: Axis, streams: readonly Fold[], leaf: (e: Expr) => boolean): boolean {
+  if ((fixedSize(a.size) ?? Infinity) < 32) return false
+  const arrays = streams.flatMap(f => {
+    const nodes = inside(f, leaf), long = longAxes(f)[0]!
+    return nodes.flatMap(children).map(open).filter(e => leaf(e) && axisOf(e, long) !== undefined)
+  })
+  return arrays.length > 0 && arrays.every(e => e.axes[e.axes.length - 1]!.name === a.name)
 }
 
 /** The longest axis of the result; among those that one operand of a contraction lacks, if there are any. */

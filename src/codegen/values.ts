@@ -171,8 +171,8 @@ export function assuming(v: Value, condition: Value): Value {
   const rebuild = (x: Value): Value => {
     switch (x.op) {
       case 'guarded': {
-        const own = conjuncts(x.condition)
-        return own.length > 0 && count(x.condition) === own.length && own.every(c => known.has(c)) ? visit(x.a) : { ...x, a: visit(x.a), b: visit(x.b) }
+        const left = unknown(x.condition)
+        return left.op === 'const' ? visit(x.a) : { ...x, condition: left, a: visit(x.a), b: visit(x.b) }
       }
       case 'unary': case 'cast': return { ...x, a: visit(x.a) }
       case 'binary': return { ...x, a: visit(x.a), b: visit(x.b) }
@@ -181,6 +181,11 @@ export function assuming(v: Value, condition: Value): Value {
       default: return x
     }
   }
-  const count = (x: Value): number => (x.op === 'binary' && x.name === 'and' ? count(x.a) + count(x.b) : 1)
+  /** What of a condition is not known to hold. */
+  const unknown = (x: Value): Value => {
+    if (x.op === 'binary' && x.name === 'and') return binaryValue('and', unknown(x.a), unknown(x.b))
+    const own = conjuncts(x)
+    return own.length === 1 && known.has(own[0]!) ? yes : x
+  }
   return visit(v)
 }

@@ -34,18 +34,23 @@ const fields: Rebuild = {
   composite: (e, child) => ({ args: e.args.map(child), definition: child(e.definition), ...(e.normalised === undefined ? {} : { normalised: { ...e.normalised, arg: child(e.normalised.arg) } }) }),
 }
 
-/** Puts values in the place of symbols, everywhere. Source lines stay. */
-export function specialise<T extends Readonly<Record<string, Expr>>>(outputs: T, values: Sizes): T {
-  if (Object.keys(values).length === 0) return outputs
+/**
+ * The same graph with other sizes, and with other nodes: `change` gets each node with its operands already changed, and
+ * the node that it was. Source lines stay.
+ */
+export function rebuild<T extends Readonly<Record<string, Expr>>>(outputs: T, size: (s: Size) => Size, change: (e: Expr, before: Expr) => Expr = e => e): T {
   const done = new Map<Expr, Expr>()
-  const size = (s: Size): Size => substituteSize(s, values)
   const below = (e: Expr): readonly Expr[] => (e.kind === 'composite' ? [...e.args, e.definition] : allChildren(e))
   for (const e of topological(Object.values(outputs), below)) {
     const rebuilt = (fields[e.kind] as (e: Expr, child: (e: Expr) => Expr, size: (s: Size) => Size) => object)(e, c => done.get(c)!, size)
-    done.set(e, node({ ...e, ...rebuilt, axes: axes(e.axes, size) } as never, e.source))
+    done.set(e, change(node({ ...e, ...rebuilt, axes: axes(e.axes, size) } as never, e.source), e))
   }
   return Object.fromEntries(Object.entries(outputs).map(([name, e]) => [name, done.get(e)!])) as T
 }
+
+/** Puts values in the place of symbols, everywhere. */
+export const specialise = <T extends Readonly<Record<string, Expr>>>(outputs: T, values: Sizes): T =>
+  (Object.keys(values).length === 0 ? outputs : rebuild(outputs, s => substituteSize(s, values)))
 
 /** Longest axis that is specialised without being asked: numbers of heads and the like, not lengths. */
 const short = 16

@@ -268,6 +268,9 @@ describe('launches', () => {
     const { driver, device } = start({}, { checkLaunches: true })
     device.launch(device.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }])
     expect(driver.library.calls.at(-1)!.name).toBe('cuStreamSynchronize')
+    using stream = device.stream()
+    device.capture(stream, () => device.launch(device.load(image).kernel('scale'), { ...shape, stream }, [0n, 0n, { kind: 'i32', value: 1 }])).launch(stream)
+    expect(driver.library.count('cuStreamSynchronize')).toBe(1)
   })
 })
 

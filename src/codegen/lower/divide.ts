@@ -2,9 +2,9 @@
  * How the axes of a streaming kernel become blocks, rows of a tile and columns of a tile, and which threads hold what.
  *
  * Rows and columns share the threads of a block as a rectangle. About 8 rows fall to a thread, so that each loaded
- * column serves 8 products. Where rows are folded they are neighbours in a warp, so that the fold is a few shuffles;
- * else columns are, so that loads and stores along the axis are coalesced. On the path of tensor cores the instruction
- * says which thread holds what: see `divide-mma.ts`.
+ * column serves 8 products. Where rows are folded they are neighbours in a warp, so that the fold is a few shuffles; where
+ * arrays are contiguous along the rows they are, too, so that loads and stores are coalesced; else columns are, for the
+ * same reason. On the path of tensor cores the instruction says which thread holds what: see `divide-mma.ts`.
  */
 import type { Axis } from '../../dsl/expr.js'
 import { fixedSize, type Size } from '../../dsl/size.js'
@@ -75,7 +75,7 @@ const wholeAxis = (s: Size, extent: number): boolean => { const n = fixedSize(s)
 function scalarDims(shape: StreamShape, extents: ReadonlyMap<string, number>, schedule: ScalarSchedule, fresh: (wish: string) => string): TileDims {
   const { threads } = schedule
   const rowTotal = [...extents.values()].reduce((a, b) => a * b, 1)
-  let rowThreads = Math.min(16, powerBelow(rowTotal / 8), threads)
+  let rowThreads = shape.across === true ? Math.min(32, powerBelow(rowTotal), threads) : Math.min(16, powerBelow(rowTotal / 8), threads)
   const perRow = new Map<string, number>()
   for (const r of [...shape.rows].reverse()) {
     const extent = extents.get(r.axis.name)!
@@ -87,15 +87,15 @@ function scalarDims(shape: StreamShape, extents: ReadonlyMap<string, number>, sc
   }
   const usedRows = [...perRow.values()].reduce((a, b) => a * b, 1)
   const columnThreads = threads / usedRows
-  const foldsRows = shape.rows.some(r => r.folded)
-  let stride = foldsRows ? 1 : columnThreads
+  const neighbours = shape.across === true || shape.rows.some(r => r.folded)
+  let stride = neighbours ? 1 : columnThreads
   const rows = new Map<string, Dim>()
   for (const r of [...shape.rows].reverse()) {
     const own = perRow.get(r.axis.name)!
     rows.set(r.axis.name, inTurns({ name: fresh(r.axis.name), extent: extents.get(r.axis.name)!, threads: own, stride }, r.axis))
     stride *= own
   }
-  const columnStride = foldsRows ? usedRows : 1
+  const columnStride = neighbours ? usedRows : 1
   const column: Dim = { name: fresh(shape.column?.name ?? 'column'), extent: Math.max(schedule.columns, columnThreads), threads: columnThreads, stride: columnStride }
   const beside = new Map(shape.beside.map(a => {
     const extent = besideExtent(a)

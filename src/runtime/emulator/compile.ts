@@ -275,11 +275,13 @@ function run(compiler: HostCompiler, args: readonly string[], input: string, wha
     const messages: Buffer[] = []
     child.stderr.on('data', (data: Buffer) => messages.push(data))
     child.stdin.on('error', () => undefined)   // a compiler that dies early says so by its exit status
-    child.on('error', (cause) => reject(new WeftError('host-compile', `${compiler.path} cannot be started.`, { cause })))
+    child.on('error', (cause) => reject(new WeftError('host-compile', `${compiler.path} cannot be started: ${cause.message}`, { cause, fix: 'look at its rights and at the memory that is free, or name another compiler in CXX' })))
     child.on('close', (code, signal) => {
       if (code === 0) return resolve()
       const text = Buffer.concat(messages).toString('utf8').trim()
-      reject(new WeftError('host-compile', `The host's C++ compiler refuses ${what} (${signal ?? `exit ${code}`}):\n${text}`))
+      reject(new WeftError('host-compile', `The host's C++ compiler refuses ${what} (${signal ?? `exit ${code}`}):\n${text}`, {
+        fix: signal === null ? 'this is a defect of Weft, unless the text is yours: report it with the lines above' : 'it was ended from outside, most often for want of memory: try again with fewer programs running',
+      }))
     })
     child.stdin.end(input)
   })

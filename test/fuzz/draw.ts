@@ -1,0 +1,91 @@
+/**
+ * One case of the random programs: a program, how it is planned, a schedule for each of its kernels and the orders its
+ * threads run in. All of it is a function of a seed and a number.
+ */
+import fc from 'fast-check'
+import { refusal } from '../../src/codegen/pipeline.js'
+import type { Group } from '../../src/codegen/plan.js'
+import { space, type Schedule } from '../../src/codegen/schedule.js'
+import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
+import { threadOrders } from '../devices.js'
+import type { Job } from '../session.js'
+
+export interface Case {
+  readonly program: Program
+  readonly blocks?: number
+  readonly specialise?: readonly string[]
+  /** By kernel; a kernel that is not named has its default. */
+  readonly schedules: Readonly<Record<string, Schedule>>
+  readonly orders: readonly string[]
+}
+
+export const flavours: readonly Flavour[] = ['exact', 'exactSpecial', 'float', 'special', 'float']
+
+/** A number that differs in all bits from those beside it. Source: the finalizer of MurmurHash3, public domain. */
+const mixed = (a: number, b: number): number => {
+  let h = Math.imul(a, 0x9e3779b1) ^ b
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}
+type Next = () => number
+const among = <T>(next: Next, values: readonly T[]): T => values[Math.floor(next() * values.length)]!
+
+/** Any values of the rule's space, valid together or not. */
+export function anySchedule(rule: Group['rule'], next: Next): Schedule {
+  const fields = among<Readonly<Record<string, readonly (number | string)[]>>>(next, space[rule])
+  return { rule, ...Object.fromEntries(Object.entries(fields).map(([name, values]) => [name, among(next, values)])) } as unknown as Schedule
+}
+
+/** Many short rows, each a block of 1024 fibers, would take most of the time: a selection has few threads more often. */
+const fewThreads = { rule: 'select', threads: 64, digitBits: 8, candidates: 64, cached: 4096, sorted: 256, blocksPerRow: 1, exchange: 'launches' } as const satisfies Schedule
+
+function validSchedule(group: Group, next: Next): Schedule | undefined {
+  if (group.rule === 'select' && next() < 0.9) return { ...fewThreads, threads: among(next, [32, 64, 128]), candidates: among(next, [1, 8, 32]), cached: among(next, [0, 16, 100, 4096]), digitBits: among(next, [1, 4, 8, 11]), sorted: among(next, [8, 32, 256]), blocksPerRow: among(next, [1, 1, 1, 2, 4]) }
+  if (next() < 0.35) return undefined
+  for (let tries = 0; tries < 20; tries++) {
+    const schedule = anySchedule(group.rule, next)
+    if (refusal(group, schedule) === undefined) return schedule
+  }
+  return undefined
+}
+
+/** Case `index` of a seed. Its schedules are drawn when the program is planned: `jobOf` does it. */
+export interface Draw {
+  readonly index: number
+  readonly program: Program
+  readonly blocks?: number
+  readonly specialise?: readonly string[]
+  readonly orders: readonly string[]
+  readonly next: Next
+}
+
+export function draw(seed: number, index: number): Draw {
+  const flavour = flavours[index % flavours.length]!, own = mixed(seed, index)
+  const program = fc.sample(fc.noBias(arbitraryProgram({ flavour, steps: 12, elements: 3000 })), { numRuns: 1, seed: own | 0 })[0]!
+  const next = random(own + 1)
+  const blocks = among(next, [undefined, undefined, 1, 8]), symbols = Object.keys(program.sizes)
+  const specialise = among(next, [undefined, undefined, undefined, [], symbols, symbols.filter(() => next() < 0.5)])
+  const others = threadOrders.slice(1), first = Math.floor(next() * others.length)
+  return {
+    index, program, next, orders: [threadOrders[0], others[first]!, others[(first + 1 + Math.floor(next() * (others.length - 1))) % others.length]!],
+    ...(blocks === undefined ? {} : { blocks }), ...(specialise === undefined ? {} : { specialise }),
+  }
+}
+
+/** A job, and after it was run the case that it was: with the schedules that were drawn for its kernels. */
+export function jobOf(d: Draw): { readonly job: Job; readonly settled: () => Case } {
+  const schedules: Record<string, Schedule> = {}, { program, blocks, specialise, orders, next } = d
+  const options = { ...(blocks === undefined ? {} : { blocks }), ...(specialise === undefined ? {} : { specialise }) }
+  const schedule = (group: Group): Schedule | undefined => {
+    const drawn = validSchedule(group, next)
+    if (drawn !== undefined) schedules[group.name] = drawn
+    return drawn
+  }
+  return { job: { outputs: program.outputs, inputs: program.inputs, sizes: program.sizes, schedule, orders, ...options }, settled: () => ({ program, schedules, orders, ...options }) }
+}
+
+export const jobOfCase = (c: Case): Job => ({
+  outputs: c.program.outputs, inputs: c.program.inputs, sizes: c.program.sizes, orders: c.orders, schedule: g => c.schedules[g.name],
+  ...(c.blocks === undefined ? {} : { blocks: c.blocks }), ...(c.specialise === undefined ? {} : { specialise: c.specialise }),
+})
