@@ -367,7 +367,7 @@ describe.skipIf(noCompiler)('the emulator catches', () => {
       watched('another block’s shared memory read with no cluster barrier after the write', 'readsPeer', pair, () => [out, ...n(2, 0)], 'peerValue('),
     ] },
     peerRaceWrite: { says: /race: writes index \d+ of shared array 'tile' .*, which block \(0,0,0\) of its cluster reads at line \d+/, traps: [
-      watched('shared memory written with no cluster barrier after another block’s read', 'readsPeer', pair, () => [out, ...n(3, 1)], 'if (mode == 3) tile'),
+      watched('shared memory written with no cluster barrier after another block’s read', 'readsPeer', pair, () => [out, ...n(3, 1)], 'theirs + 1'),
     ] },
     peerUnwritten: { says: /reads index \d+ of shared array 'tile' .* in block \(1,0,0\) of its cluster, which no thread there has written/, traps: [
       watched('another block’s shared memory that nobody has written', 'readsPeer', pair, () => [out, ...n(1, 1)], 'peerValue('),

@@ -18,7 +18,7 @@ extern "C" __global__ void endless(Global<float> out, int n) { for (volatile int
 `
 const kernels = ['fine', 'outside', 'trap', 'wild', 'divides', 'endless'] as const
 const faults: readonly (readonly [(typeof kernels)[number], number, RegExp])[] = [
-  ['outside', 700, /writes index 16 of argument 0, an allocation of 16 elements/],
+  ['outside', 700, /writes index 16 of argument 0 'out', an allocation of 16 elements/],
   ['trap', 719, /thread \(15,0,0\).*illegal instruction/],
   ['wild', 700, /touches memory at 0x/],
   ['divides', 719, /integer division without a result: 16 \/ 0/],
