@@ -3,6 +3,7 @@
  * without a compiler. Addresses are passed as integers and memory as `void *`. Loaded at first use (15 ms): the reference
  * device and the compiler's text need no FFI.
  */
+import { statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { EnvironmentError } from '../errors.js'
 import type { Ffi, RawFunction, RawLibrary, RawResult } from './bind.js'
@@ -49,30 +50,56 @@ export function loadKoffi(): Ffi {
   return loaded
 }
 
-const koffiFfi = (koffi: Koffi): Ffi => ({
-  id: `koffi ${koffi.version}`,
-  open(file): RawLibrary {
-    const library = koffi.load(file)
-    return {
-      find(name, returns, kinds) {
-        let target: KoffiFunction
-        try {
-          target = library.func(name, resultType(returns), kinds.map((kind) => types[kind])) as KoffiFunction
-        } catch (error) {
-          if (/cannot find function/i.test(String(error))) return undefined
-          throw error
-        }
-        return {
-          call: (args) => target(...args),
-          callConcurrently: (args) =>
-            new Promise((resolve, reject) => {
-              target.async(...args, (error: Error | null, result: RawResult) => (error ? reject(error) : resolve(result)))
-            }),
-        } satisfies RawFunction
-      },
-      close: () => library.unload(),
-    }
-  },
-  addressOf: (view) => BigInt(koffi.address(view)),
-  readString: (address) => koffi.decode.string(address),
-})
+const koffiFfi = (koffi: Koffi): Ffi => {
+  /** Functions by file and signature. koffi never frees what it makes for one (some 100 bytes), and devices are opened often. */
+  const known = new Map<string, RawFunction>()
+  return {
+    id: `koffi ${koffi.version}`,
+    open(file): RawLibrary {
+      const library = koffi.load(file), identity = identityOf(file)
+      let open = true
+      return {
+        find(name, returns, kinds) {
+          const key = `${identity} ${name} ${returns} ${kinds.join()}`
+          const found = known.get(key) ?? functionOf(library, name, returns, kinds)
+          if (found !== undefined) known.set(key, found)
+          return found
+        },
+        close() {
+          if (open) library.unload()
+          open = false
+          for (const key of known.keys()) if (key.startsWith(`${identity} `)) known.delete(key)
+        },
+      }
+    },
+    addressOf: (view) => BigInt(koffi.address(view)),
+    readString: (address) => koffi.decode.string(address),
+  }
+}
+
+/** The file behind a path, which may be replaced by another; a bare soname is always the same library. */
+function identityOf(file: string): string {
+  try {
+    const { ino, mtimeMs } = statSync(file)
+    return `${file} ${ino} ${mtimeMs}`
+  } catch {
+    return file
+  }
+}
+
+function functionOf(library: ReturnType<Koffi['load']>, name: string, returns: ResultKind, kinds: readonly Kind[]): RawFunction | undefined {
+  let target: KoffiFunction
+  try {
+    target = library.func(name, resultType(returns), kinds.map((kind) => types[kind])) as KoffiFunction
+  } catch (error) {
+    if (/cannot find function/i.test(String(error))) return undefined
+    throw error
+  }
+  return {
+    call: (args) => target(...args),
+    callConcurrently: (args) =>
+      new Promise((resolve, reject) => {
+        target.async(...args, (error: Error | null, result: RawResult) => (error ? reject(error) : resolve(result)))
+      }),
+  }
+}
