@@ -210,7 +210,7 @@ export class Session implements AsyncDisposable {
 }
 
 /** What a job says of its plan. */
-const planOptions = ({ blocks, choices, specialise }: Job, sizes: Sizes): PlanOptions => ({
+export const planOptions = ({ blocks, choices, specialise }: Pick<Job, 'blocks' | 'choices' | 'specialise'>, sizes: Sizes): PlanOptions => ({
   sizes, ...(blocks === undefined ? {} : { blocks }), ...(choices === undefined ? {} : { choices }),
   ...(specialise === undefined ? {} : { specialise: Object.fromEntries(Object.entries(sizes).filter(([n]) => specialise.includes(n))) }),
 })

@@ -10,7 +10,7 @@ import { space, type Schedule } from '../../src/codegen/schedule.js'
 import { defaultSelect } from '../../src/codegen/schedule-select.js'
 import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
 import { threadOrders } from '../devices.js'
-import type { Job } from '../session.js'
+import { planOptions, type Job } from '../session.js'
 
 export interface Case {
   readonly program: Program
@@ -80,13 +80,14 @@ export function draw(seed: number, index: number): Draw {
 }
 
 /** Another way for one decision of the plan, if there is one and it still comes up. */
-function someChoices({ program, blocks, next }: Draw): Choices | undefined {
+function someChoices(d: Draw): Choices | undefined {
+  const { program, next } = d
   if (next() < 0.4) return undefined
-  const options = { sizes: program.sizes, ...(blocks === undefined ? {} : { blocks }) }
+  const options = planOptions(d, program.sizes)
   try {
     const decisions = plan(program.outputs, options).decisions
     if (decisions.length === 0) return undefined
-    const d = among(next, decisions), choices = { [d.name]: among(next, d.ways.filter(w => w !== d.taken)) }
+    const decision = among(next, decisions), choices = { [decision.name]: among(next, decision.ways.filter(w => w !== decision.taken)) }
     plan(program.outputs, { ...options, choices })
     return choices
   } catch {

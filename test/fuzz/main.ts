@@ -1,6 +1,14 @@
-/** `npm run fuzz -- --count N --seed S [--from I] [--only I]`: random programs, with progress, and a file for each failure. */
+/**
+ * `npm run fuzz -- --count N --seed S [--from I] [--only I]`: random programs, with progress and a summary. The first
+ * failures are made small and printed as tests that fail in the same way.
+ */
 import { parseArgs } from 'node:util'
+import { Session } from '../session.js'
 import { campaign, type Finding } from './campaign.js'
+import { shrink } from './shrink.js'
+import { caseSource } from './source.js'
+
+const mostShrunk = 5
 
 /** Runs the command; the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -25,5 +33,11 @@ export async function main(args: readonly string[]): Promise<number> {
     },
   })
   console.log(`seed ${seed}: ${tally.programs} programs, ${tally.kernels} kernels, ${tally.runs} runs in ${seconds().toFixed(0)} s (${(tally.programs / seconds()).toFixed(1)} programs per second); ${findings.length} failed`)
-  return findings.length === 0 ? 0 : 1
+  if (findings.length === 0) return 0
+  await using session = await Session.open('emulator', { bundle: 12 })
+  for (const f of findings.slice(0, mostShrunk)) {
+    const small = await shrink(session, f.case, f.reason)
+    console.log(`\nprogram ${f.index} of seed ${seed}, ${small.steps} steps smaller. As test/fuzz/NAME.test.ts:\n\n${caseSource(small.case, small.reason)}\n${small.reason}`)
+  }
+  return 1
 }

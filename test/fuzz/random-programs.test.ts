@@ -1,75 +1,65 @@
 /**
- * Random programs on the emulator against the reference: exact ones to the last bit, others within the language's
- * bound, in several orders of threads. WEFT_FUZZ_COUNT (programs of each flavour) and WEFT_FUZZ_SEED ask for more.
+ * Random programs, planned at random, with random schedules, on the emulator against the reference: exact ones to the last
+ * bit, others within the language's bound, in several orders of threads. `npm run fuzz` runs more of them.
  */
-import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { space, type Schedule } from '../../src/codegen/schedule.js'
-import { defaultSelect } from '../../src/codegen/schedule-select.js'
-import type { Group } from '../../src/codegen/plan.js'
-import { refusal } from '../../src/codegen/pipeline.js'
-import { sourceText } from '../../src/codegen/emit/cuda.js'
-import { arbitraryProgram, random, type Flavour, type Program } from '../arbitraries.js'
-import { emulatorDevice, threadOrders } from '../devices.js'
-import { nvrtcOrReason } from '../runtime/nvrtc-here.js'
+import { describe, expect, test } from 'vitest'
+import { plan } from '../../src/codegen/plan.js'
+import { dtypes } from '../../src/dsl/dtype.js'
+import { topological, type Expr } from '../../src/dsl/expr.js'
+import { emulatorDevice } from '../devices.js'
 import { Session } from '../session.js'
-import { judge, type Failure } from './judge.js'
+import { campaign, type Finding } from './campaign.js'
+import { draw, jobOf } from './draw.js'
+import { shrink } from './shrink.js'
+import { caseSource } from './source.js'
 
-const count = Number(process.env['WEFT_FUZZ_COUNT'] ?? 60)
+const count = Number(process.env['WEFT_FUZZ_COUNT'] ?? 2000)
 const seed = Number(process.env['WEFT_FUZZ_SEED'] ?? 20260101)
-// Every program in three orders, which change from program to program within a run of the suite.
-const orders = [threadOrders[0], threadOrders[3], threadOrders[4]]
-const flavours: readonly Flavour[] = ['exact', 'exactSpecial', 'float', 'special']
-
-/** Many short rows, each a block of 1024 fibers, would take most of the time; the corpus has the default. */
-const narrow = (group: Group): Schedule | undefined => (group.rule === 'select' ? { ...defaultSelect, threads: 128, candidates: 128 } : undefined)
-
-const say = (failures: readonly Failure[], more: (f: Failure) => string = () => ''): string => failures.map(f =>
-  `program ${f.index} of seed ${seed}:\n${f.reason}\n${fc.stringify(f.program)}${more(f)}\nagain: WEFT_FUZZ_SEED=${seed} WEFT_FUZZ_COUNT=${count} npx vitest run test/fuzz`).join('\n\n')
 
 describe.skipIf(emulatorDevice.missing !== undefined)('random programs', () => {
-  let session: Session
-  beforeAll(async () => { session = await Session.open('emulator', { bundle: 20 }) })
-  afterAll(() => session.dispose())
-
-  test.each(flavours)('on %s data', { timeout: 60_000 + count * 2000 }, async flavour => {
-    const programs = fc.sample(arbitraryProgram({ flavour }), { numRuns: count, seed })
-    expect(say(await judge(session, programs, orders, () => ({ schedule: narrow })))).toBe('')
-  })
-
-  describe('with random schedules', () => {
-    /** The same for the same program and kernel; some of them are invalid. */
-    const draw = (group: Group, next: () => number): Schedule => {
-      const one = <T>(values: readonly T[]): T => values[Math.floor(next() * values.length)]!
-      const fields = Object.fromEntries(Object.entries(one<Readonly<Record<string, readonly (number | string)[]>>>(space[group.rule])).map(([name, values]) => [name, one<unknown>(values)]))
-      return { rule: group.rule, ...fields } as unknown as Schedule
+  test(`${count} programs of seed ${seed}`, { timeout: 60_000 + count * 1000 }, async () => {
+    const findings: Finding[] = [], start = performance.now()
+    const tally = await campaign({ seed, count, onFinding: f => findings.push(f) })
+    const seconds = (performance.now() - start) / 1000
+    console.log(`${tally.programs} random programs, ${tally.kernels} kernels, ${tally.runs} runs in ${seconds.toFixed(0)} s`)
+    expect(tally.programs).toBe(count)
+    await using session = await Session.open('emulator', { bundle: 12 })
+    const texts: string[] = []
+    for (const f of findings.slice(0, 3)) {
+      const small = await shrink(session, f.case, f.reason, 30_000)
+      texts.push(`program ${f.index} of seed ${seed}: ${f.reason}\n\n${caseSource(small.case, small.reason)}\nall of it again: npm run fuzz -- --seed ${seed} --only ${f.index}`)
     }
-    const drawn = new Map<Program, Schedule[]>()
-    const scheduler = (p: Program, i: number) => {
-      const next = random(seed + i)
-      drawn.set(p, [])
-      return (group: Group): Schedule | undefined => {
-        let schedule = draw(group, next)
-        for (let tries = 0; tries < 100 && refusal(group, schedule) !== undefined; tries++) schedule = draw(group, next)
-        drawn.get(p)!.push(schedule)
-        return schedule
-      }
-    }
-
-    test('those that are accepted run and give the same result', { timeout: 60_000 + count * 2000 }, async () => {
-      for (const flavour of ['exact', 'float'] as const) {
-        const programs = fc.sample(arbitraryProgram({ flavour }), { numRuns: count, seed: seed + 1 })
-        const failures = await judge(session, programs, [orders[0]!, orders[2]!], i => ({ schedule: scheduler(programs[i]!, i) }))
-        expect(say(failures, f => `\nschedules ${JSON.stringify(drawn.get(f.program))}`)).toBe('')
-      }
-    })
-
-    const nvrtc = nvrtcOrReason()
-    test.skipIf(typeof nvrtc === 'string')('and compile with NVRTC', { timeout: 120_000 }, async () => {
-      if (typeof nvrtc === 'string') return
-      const programs = fc.sample(arbitraryProgram({ flavour: 'float' }), { numRuns: 12, seed: seed + 2 })
-      const outcomes = await session.run(programs.map((p, i) => ({ outputs: p.outputs, inputs: p.inputs, sizes: p.sizes, schedule: scheduler(p, i) })))
-      for (const o of outcomes) for (const k of o.emitted) await nvrtc.compile({ text: sourceText([k], 'cuda'), arch: 'sm_90a', name: `${k.name}.cu` })
-    })
+    expect(texts.join('\n\n'), `${findings.length} of ${count} programs fail`).toBe('')
   })
+})
+
+test('what is drawn covers the language, the plans and the schedules', { timeout: 120_000 }, () => {
+  const seen = new Set<string>(), see = (...names: readonly string[]): void => names.forEach(n => seen.add(n))
+  for (let i = 0; i < 500; i++) {
+    const d = draw(seed, i), { job, settled } = jobOf(d)
+    for (const e of topological(Object.values(d.program.outputs), (x: Expr) => (x.kind === 'composite' ? x.args : topological([x]).filter(y => y !== x)))) {
+      see(e.kind, e.dtype, ...(e.kind === 'reduce' ? [`fold ${e.monoid.name}`, `over ${Math.min(e.over.length, 3)}`] : []), ...(e.kind === 'window' ? [`pool ${e.pool} ${e.counted}`] : []))
+      if (e.kind === 'contract') see(`contract ${e.left.dtype} ${e.right.dtype}`, `contract over ${Math.min(e.over.length, 2)}`, ...[e.left, e.right].filter(x => x.kind !== 'tensor').map(() => 'contract of something computed'))
+      if (e.kind === 'topK') see(`topK by ${e.order}`, ...(e.k.terms.length > 0 ? ['topK symbolic'] : []))
+      if (e.kind === 'composite') see(e.name.split(' ')[0]!.replace(/\d/, ''))
+    }
+    if (d.program.anchors.length > 0) see('anchors')
+    if (Object.values(d.program.inputs).some(t => t.data.length === 0)) see('empty')
+    if (d.blocks !== undefined) see('blocks')
+    if (d.specialise !== undefined) see('specialise')
+    const planned = plan(job.outputs, { sizes: d.program.sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }) })
+    for (const g of planned.groups) { see(`rule ${g.rule}`, ...(g.roots.some(r => r.stored.form === 'partials') ? ['partials'] : [])); job.schedule?.(g) }
+    const { schedules, choices } = settled()
+    for (const s of Object.values(schedules)) see(s.rule === 'stream' ? `path ${s.path}` : `schedule ${s.rule}`)
+    if (choices !== undefined) see(...Object.keys(choices).map(c => `choice ${c.split(' ')[0]}`))
+  }
+  const wanted = [
+    ...dtypes, 'tensor', 'const', 'iota', 'map', 'contract', 'reduce', 'window', 'topK', 'gather', 'slice', 'concat', 'cast', 'rename', 'split', 'merge', 'composite',
+    ...['sum', 'max', 'min', 'mean', 'argmax', 'all', 'any', 'affine', 'last', 'parity', 'product', 'whereabouts', 'range', 'variance'].map(n => `fold ${n}`), 'over 1', 'over 2', 'over 3',
+    'pool max false', 'pool sum false', 'pool mean true', 'pool mean false', 'softmax', 'logSumExp', 'layerNorm', 'named',
+    'contract bf16 bf16', 'contract f16 f16', 'contract f32 f32', 'contract over 1', 'contract over 2', 'contract of something computed',
+    'topK by position', 'topK by score', 'topK symbolic', 'anchors', 'empty', 'blocks', 'specialise', 'rule point', 'rule stream', 'rule select', 'partials',
+    'path scalar', 'path mma', 'schedule point', 'schedule select', 'choice fold', 'choice passes', 'choice tile',
+  ]
+  expect(wanted.filter(n => !seen.has(n))).toEqual([])
 })
