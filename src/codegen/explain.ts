@@ -20,8 +20,8 @@ export const memoriesOf = (group: Group): Memory[] => group.roots.flatMap(r => (
 export const nodesText = (group: Group): string => { const n = fusedNodes(group).length; return `${n} node${n === 1 ? '' : 's'}` }
 
 /** The head of a kernel's text, for the rules that always make one kernel. */
-export function groupSummary(group: Group): string[] {
-  const how = group.rule === 'point' ? 'each thread computes elements by itself'
+export function groupSummary(group: Group, copiesRows = false): string[] {
+  const how = copiesRows ? 'each thread copies a stretch of several rows' : group.rule === 'point' ? 'each thread computes elements by itself'
     : `blocks along ${[...group.shape!.grid.map(a => a.name), ...(group.shape!.rows.filter(r => !r.folded).map(r => `tiles of ${r.axis.name}`))].join(', ') || 'no axis'}; ` +
       `${group.shape!.rows.length > 0 ? `rows ${group.shape!.rows.map(r => r.axis.name).join(' × ')}; ` : ''}streams ${group.shape!.column?.name ?? 'the folded axis'}`
   return [`${group.name}: ${memoriesOf(group).map(memoryText).join(', ')}`, `${how}. ${nodesText(group)} fused`]

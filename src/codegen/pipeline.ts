@@ -7,7 +7,7 @@ import { emit, type EmittedKernel } from './emit/cuda.js'
 import { flatten, layoutShared } from './facts.js'
 import type { Kernel, Memory } from './kernel.js'
 import { groupSummary, memoryText, nodesText } from './explain.js'
-import { inside, longAxes } from './folds.js'
+import { inside, isFold, longAxes } from './folds.js'
 import { unknownTile } from './lower/tile-dims.js'
 import { lowerPoint } from './lower/point.js'
 import { lowerSelect } from './lower/select.js'
@@ -114,6 +114,7 @@ function selectSizes(group: Group, sizes: Sizes): SelectSizes {
   return {
     length: about(selected.size), fixed: fixedSize(selected.size) !== undefined, k: about(node.k),
     rows: node.axes.slice(0, -1).reduce((n, a) => n * about(a.size), 1),
+    heavy: inside(node.arg, e => group.loads.get(e)?.form === 'array').some(e => isFold(e) || (e.kind === 'window' && e.pool !== 'max')),
   }
 }
 function selectRoot(group: Group): { node: Of<'topK'>; selected: Axis; target: Memory } {
@@ -125,7 +126,7 @@ function selectRoot(group: Group): { node: Of<'topK'>; selected: Axis; target: M
 /** Usually one kernel of each group; a selection may take two. */
 const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<Schedule, { rule: R }>) => readonly Kernel[] } = {
   point: (group, schedule) => [lowerPoint({
-    name: group.name, summary: groupSummary(group), stored: group.loads,
+    name: group.name, summary: groupSummary(group, rowsOf(pointRoots(group), group.loads, schedule.threads) !== undefined), stored: group.loads,
     roots: pointRoots(group),
   }, schedule)],
   stream: (group, schedule) => [lowerStream({ name: group.name, summary: groupSummary(group), roots: group.roots, shape: group.shape!, stored: group.loads }, schedule)],

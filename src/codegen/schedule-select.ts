@@ -50,6 +50,8 @@ export interface SelectSizes {
   readonly k: number
   /** Rows that are selected of at the same time. */
   readonly rows: number
+  /** The score is a fold of its own, or a window of sums: its text, once in every sweep, needs more registers. */
+  readonly heavy: boolean
 }
 
 const powerAbove = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)))
@@ -57,20 +59,20 @@ const clamp = (n: number, low: number, high: number): number => Math.min(high, M
 
 /**
  * The schedule for a selection on a target. A text serves all lengths of a class, of which rows without a fixed length
- * have three: up to 1024, up to 65536, longer. Several blocks have a row where rows are too few to fill the device.
+ * have three: up to 1024, up to 32768, longer. Several blocks have a row where rows are too few to fill the device.
  */
-export function chooseSelect({ length, fixed, k, rows }: SelectSizes, target: Target): SelectSchedule {
-  const most = fixed ? length : length <= 1024 ? 1024 : Infinity
-  const threads = clamp(powerAbove(most / 4), 32, 1024)
-  const spare = 2 ** Math.floor(Math.log2(clamp(target.multiprocessors / Math.max(1, rows), 1, 8))) as 1 | 2 | 4 | 8
-  // A cluster pays where a block would go round several times; two launches cost more and pay later, and only if the
-  // parts' best are much fewer than the row.
-  const enough = (n: 1 | 2 | 4 | 8): boolean => n === 1 || (target.clusters ? most > 2 * n * 512 : length > 65536 && length >= 4 * n * k)
-  const blocksPerRow = ([8, 4, 2, 1] as const).find(n => n <= spare && enough(n))!
+export function chooseSelect({ length, fixed, k, rows, heavy }: SelectSizes, target: Target): SelectSchedule {
+  const typical = fixed ? length : length <= 1024 ? 1024 : length <= 32768 ? 16384 : length
+  const threads = clamp(powerAbove(typical / 4), 32, heavy ? 512 : 1024)   // 1024 threads have 64 registers each
+  const spare = clamp(target.multiprocessors / Math.max(1, rows), 1, 8)
+  // In a cluster every block should have elements in the first round; two launches cost more and pay later, and only if
+  // the parts' best are much fewer than the row.
+  const enough = (n: number): boolean => n === 1 || (n <= spare && (target.clusters ? typical > n * 2048 : typical > 32768 && typical >= 4 * n * k))
+  const blocksPerRow = ([8, 4, 2, 1] as const).find(enough)!
   return {
     ...defaultSelect, threads, blocksPerRow, exchange: target.clusters ? 'cluster' : 'launches',
     digitBits: clamp(Math.log2(threads) + 1, 8, 11), candidates: Math.min(threads, 512),
-    cached: most <= 4 * threads * blocksPerRow ? 0 : defaultSelect.cached,
+    cached: (fixed || typical === 1024) && typical <= 4 * threads * blocksPerRow ? 0 : defaultSelect.cached,
   }
 }
 

@@ -85,17 +85,17 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
 
 // selectNear: near i32[query, near 10]
 // one block selects of one row. 1 node fused
-extern "C" __global__ void __launch_bounds__(1024, 1)
+extern "C" __global__ void __launch_bounds__(512, 1)
 selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 querySize) {
   const i32 thread = threadIdx.x;
   const i32 query = i32(blockIdx.x);
-  Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
-  Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
-  Shared<u32, 64> totals = sharedAt<u32, 64>(10240);   // warp 64
-  Shared<u32, 8> state = sharedAt<u32, 8>(10496);   // word 8
-  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10528);   // element 16384
-  Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(76064);   // rank 10
-  Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(76112);   // rank 10
+  Shared<u32, 1024> histogram = sharedAt<u32, 1024>(0);   // bin 1024
+  Shared<u32, 512> candidates = sharedAt<u32, 512>(4096);   // candidate 512
+  Shared<u32, 64> totals = sharedAt<u32, 64>(6144);   // warp 64
+  Shared<u32, 8> state = sharedAt<u32, 8>(6400);   // word 8
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(6432);   // element 16384
+  Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(71968);   // rank 10
+  Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(72016);   // rank 10
   // topK 10 over point as near, by score   programs.ts:28
   // A key is an integer with the order of the score: -infinity < ... < -0 = +0 < ... < infinity < NaN
   const auto keyAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
@@ -110,20 +110,20 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   };
   const i32 lane = thread % 32;
   // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
-  const i32 rounds = (pointSize - 1) / 4096 + 1, begin = thread / 32 * rounds * 128 + lane * 4;
+  const i32 rounds = (pointSize - 1) / 2048 + 1, begin = thread / 32 * rounds * 128 + lane * 4;
   Vector<u32, 4> own;
-  const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
+  const bool held = rounds <= 8;   // longer rows are evaluated in every sweep
   if (held) {
     for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
       own = keysAt(i);
-      storeVector(keys + (turn * 4096 + thread * 4), own);   // a thread reads only what it wrote itself
+      storeVector(keys + (turn * 2048 + thread * 4), own);   // a thread reads only what it wrote itself
     }
   }
   // The elements that this thread has, 4 at a time; of a single round they stay in registers
   const auto sweep = [&](auto visit) {
     #pragma unroll 1
     for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
-      if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 4096 + thread * 4)) : keysAt(i);
+      if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 2048 + thread * 4)) : keysAt(i);
       visit(i);
     }
   };
@@ -132,27 +132,27 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   // Taken: all keys above the threshold and `need` of those equal to it. `open` has the bits not yet known
   u32 threshold = 0, open = ~0u, need = 10;
   if (thread == 0) state[candidateCount] = 0, state[takenCount] = 0;
-  for (i32 digit = 21;; digit = max(digit - 11, 0)) {
-    for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
+  for (i32 digit = 22;; digit = max(digit - 10, 0)) {
+    for (i32 i = 0; i < 2; ++i) histogram[i * 512 + thread] = 0;
     blockBarrier();
     sweep([&](i32 i) {
       if (i >= pointSize) return;
       if (open == ~0u)   // the first digit: no test for each
-        for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 1023, 1);
       else
         for (i32 e = 0; e < 4; ++e)
-          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 1023, 1);
     });
     blockBarrier();
     u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
     for (i32 i = 0; i < 2; ++i) {
-      count[i] = histogram[2047 - (thread * 2 + i)];
+      count[i] = histogram[1023 - (thread * 2 + i)];
       sum += count[i];
     }
-    u32 higher = blockScan<1024>(sum, totals).before;
+    u32 higher = blockScan<512>(sum, totals).before;
     for (i32 i = 0; i < 2; higher += count[i++])
       if (higher < need && need <= higher + count[i]) {
-        state[foundBin] = 2047 - (thread * 2 + i);
+        state[foundBin] = 1023 - (thread * 2 + i);
         state[foundNeed] = need - higher, state[foundCount] = count[i];
       }
     blockBarrier();
@@ -205,7 +205,7 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   for (i32 run = 1; run < 10; run *= 2)
     for (i32 mask = 2 * run - 1; mask > 0; mask = mask > run ? run / 2 : mask / 2) {
       blockBarrier();
-      for (i32 i = thread; i < 10; i += 1024) {
+      for (i32 i = thread; i < 10; i += 512) {
         const i32 j = i ^ mask;
         if (j < i || j >= 10) continue;
         const u32 a = sortedKeys[i], b = sortedKeys[j];
@@ -216,11 +216,11 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
       }
     }
   blockBarrier();
-  for (i32 i = thread; i < 10; i += 1024) best[i] = sortedPositions[i];
+  for (i32 i = thread; i < 10; i += 512) best[i] = sortedPositions[i];
 }
 
 // gatherFound: found f32[query, near 10, dim 32]
-// each thread computes elements by itself. 1 node fused
+// each thread copies a stretch of several rows. 1 node fused
 extern "C" __global__ void __launch_bounds__(256, 1)
 gatherFound(Global<const i32> near, Global<const f32> points, Global<f32> found) {
   const i32 thread = threadIdx.x;
@@ -228,12 +228,14 @@ gatherFound(Global<const i32> near, Global<const f32> points, Global<f32> found)
   const i32 query = i32(blockIdx.x) / 1;
   const i32 near2Lane = thread / 8;
   const i32 chunkLane = thread % 8;
+  // past the end the last row once more: no load is guarded
+  i32 row[4];
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) row[near2I] = min(tile * 128 + near2I * 32 + near2Lane, 9);
   // gather along point   programs.ts:36
   i32 position[4];
   #pragma unroll
-  for (i32 near2I = 0; near2I < 4; ++near2I) {
-    position[near2I] = near[i64(query) * 10 + min(tile * 128 + near2I * 32 + near2Lane, 9)];
-  }
+  for (i32 near2I = 0; near2I < 4; ++near2I) position[near2I] = near[i64(query) * 10 + row[near2I]];
   Vector<f32, 4> foundHere[4];
   #pragma unroll
   for (i32 near2I = 0; near2I < 4; ++near2I) {

@@ -278,18 +278,18 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
 }
 
 // selectKept: kept i32[kvHead 8, kept selected]
-// a cluster of 8 blocks selects of one row. 2 nodes fused
-extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(1024, 1)
+// a cluster of 4 blocks selects of one row. 2 nodes fused
+extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(512, 1)
 selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 rank = i32(blockIdx.x) % 8;
-  const i32 kvHead = i32(blockIdx.x) / 8;
-  Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
-  Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
-  Shared<u32, 512> gathered = sharedAt<u32, 512>(10240);   // candidate 512
-  Shared<u32, 64> totals = sharedAt<u32, 64>(12288);   // warp 64
-  Shared<u32, 6> state = sharedAt<u32, 6>(12544);   // word 6
-  Shared<u32, 16384> keys = sharedAt<u32, 16384>(12576);   // element 16384
+  const i32 rank = i32(blockIdx.x) % 4;
+  const i32 kvHead = i32(blockIdx.x) / 4;
+  Shared<u32, 1024> histogram = sharedAt<u32, 1024>(0);   // bin 1024
+  Shared<u32, 512> candidates = sharedAt<u32, 512>(4096);   // candidate 512
+  Shared<u32, 512> gathered = sharedAt<u32, 512>(6144);   // candidate 512
+  Shared<u32, 64> totals = sharedAt<u32, 64>(8192);   // warp 64
+  Shared<u32, 6> state = sharedAt<u32, 6>(8448);   // word 6
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(8480);   // element 16384
   // window mean 5 over past, padding counted   snapkv.ts:49
   // topK selected over past as kept, by position   snapkv.ts:55
   if (selectedSize > 0) {
@@ -332,20 +332,20 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     };
     const i32 lane = thread % 32;
     // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
-    const i32 rounds = ((keySize - 64) + shift - 1) / 32768 + 1, begin = (rank * 32 + thread / 32) * rounds * 128 + lane * 4 - shift;
+    const i32 rounds = ((keySize - 64) + shift - 1) / 8192 + 1, begin = (rank * 16 + thread / 32) * rounds * 128 + lane * 4 - shift;
     Vector<u32, 4> own;
-    const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
+    const bool held = rounds <= 8;   // longer rows are evaluated in every sweep
     if (held) {
       for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
         own = keysAt(i);
-        storeVector(keys + (turn * 4096 + thread * 4), own);   // a thread reads only what it wrote itself
+        storeVector(keys + (turn * 2048 + thread * 4), own);   // a thread reads only what it wrote itself
       }
     }
     // The elements that this thread has, 4 at a time; of a single round they stay in registers
     const auto sweep = [&](auto visit) {
       #pragma unroll 1
       for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
-        if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 4096 + thread * 4)) : keysAt(i);
+        if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 2048 + thread * 4)) : keysAt(i);
         visit(i);
       }
     };
@@ -354,28 +354,29 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     // Taken: all keys above the threshold and `need` of those equal to it. `open` has the bits not yet known
     u32 threshold = 0, open = ~0u, need = selectedSize;
     if (thread == 0) state[candidateCount] = 0;
-    for (i32 digit = 21;; digit = max(digit - 11, 0)) {
-      for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
+    for (i32 digit = 22;; digit = max(digit - 10, 0)) {
+      for (i32 i = 0; i < 2; ++i) histogram[i * 512 + thread] = 0;
       blockBarrier();
       sweep([&](i32 i) {
         if (i >= (keySize - 64)) return;
         if (open == ~0u)   // the first digit: no test for each
-          for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+          for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 1023, 1);
         else
           for (i32 e = 0; e < 4; ++e)
-            if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+            if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 1023, 1);
       });
       clusterBarrier();
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
       for (i32 i = 0; i < 2; ++i) {
         count[i] = 0;
-        for (i32 peer = 0; peer < 8; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
+        #pragma unroll 2
+        for (i32 peer = 0; peer < 4; ++peer) count[i] += peerValue(histogram, 1023 - (thread * 2 + i), peer);
         sum += count[i];
       }
-      u32 higher = blockScan<1024>(sum, totals).before;
+      u32 higher = blockScan<512>(sum, totals).before;
       for (i32 i = 0; i < 2; higher += count[i++])
         if (higher < need && need <= higher + count[i]) {
-          state[foundBin] = 2047 - (thread * 2 + i);
+          state[foundBin] = 1023 - (thread * 2 + i);
           state[foundNeed] = need - higher, state[foundCount] = count[i];
         }
       clusterBarrier();   // also: no block clears a histogram that another one reads
@@ -392,7 +393,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       });
       clusterBarrier();
       i32 count = 0;
-      for (i32 peer = 0; peer < 8; ++peer) {
+      for (i32 peer = 0; peer < 4; ++peer) {
         const i32 theirs = peerValue(state, candidateCount, peer);
         if (thread < theirs) gathered[count + thread] = peerValue(candidates, thread, peer);
         count += theirs;
@@ -418,12 +419,12 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     blockBarrier();
     if (thread == 0) {
       above = equal = 0;
-      for (i32 i = 0; i < 32; ++i) above += totals[i], equal += totals[32 + i];
+      for (i32 i = 0; i < 16; ++i) above += totals[i], equal += totals[32 + i];
       state[aboveCount] = above, state[equalCount] = equal;
     }
     clusterBarrier();
     above = warpSum(lane < thread / 32 ? u32(totals[lane]) : 0u), equal = warpSum(lane < thread / 32 ? u32(totals[32 + lane]) : 0u);
-    for (i32 peer = 0; peer < 7; ++peer)   // and those of the blocks before
+    for (i32 peer = 0; peer < 3; ++peer)   // and those of the blocks before
       if (peer < rank) above += peerValue(state, aboveCount, peer), equal += peerValue(state, equalCount, peer);
     sweep([&](i32 i) {
       u32 packed = 0;   // above in the lower half, equal in the upper one: a warp has 128 of both at most
@@ -442,7 +443,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
 }
 
 // gatherKeys: keys bf16[kvHead 8, kept selected + 64, dim 128], values bf16[kvHead 8, kept selected + 64, dim 128], positions i32[kvHead 8, kept selected + 64]
-// each thread computes elements by itself. 4 nodes fused
+// each thread copies a stretch of several rows. 4 nodes fused
 extern "C" __global__ void __launch_bounds__(256, 1)
 gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, Global<bf16> keys,
            Global<bf16> values, Global<i32> positions, i32 keySize, i32 selectedSize) {
@@ -451,18 +452,22 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   const i32 kvHead = i32(blockIdx.x) / ((selectedSize + 127) / 64);
   const i32 kept2Lane = thread / 16;
   const i32 chunkLane = thread % 16;
+  // past the end the last row once more: no load is guarded
+  i32 row[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    row[kept2I] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63);
+  }
   // a + size(key - 64); concat along kept   snapkv.ts:56
   // gather along key; gather along key   snapkv.ts:57
+  i32 positionsHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    positionsHere[kept2I] = row[kept2I] < selectedSize ? i32(kept[i64(kvHead) * selectedSize + row[kept2I]]) : i32(u32(row[kept2I] - selectedSize) + u32(keySize - 64));
+  }
   i32 position[4];
   #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64)), keySize - 1));
-  }
-  i32 position2[4];
-  #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position2[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64)), keySize - 1));
-  }
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) position[kept2I] = max(0, min(positionsHere[kept2I], keySize - 1));
   Vector<bf16, 8> keysHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -471,7 +476,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   Vector<bf16, 8> valuesHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position2[kept2I]) * 128 + chunkLane * 8));
+    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position[kept2I]) * 128 + chunkLane * 8));
   }
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -488,7 +493,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
     if (thread % 16 == 0 && tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 64) {
-      positions[i64(kvHead) * (selectedSize + 64) + tile * 64 + kept2I * 16 + kept2Lane] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 63) - selectedSize) + u32(keySize - 64));
+      positions[i64(kvHead) * (selectedSize + 64) + tile * 64 + kept2I * 16 + kept2Lane] = positionsHere[kept2I];
     }
   }
 }

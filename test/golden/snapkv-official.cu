@@ -330,6 +330,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
       for (i32 i = 0; i < 2; ++i) {
         count[i] = 0;
+        #pragma unroll 2
         for (i32 peer = 0; peer < 4; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
         sum += count[i];
       }
@@ -403,7 +404,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
 }
 
 // gatherKeys: keys bf16[kvHead 8, group 4, kept selected + 32, dim 128], values bf16[kvHead 8, group 4, kept selected + 32, dim 128], positions i32[kvHead 8, group 4, kept selected + 32]
-// each thread computes elements by itself. 4 nodes fused
+// each thread copies a stretch of several rows. 4 nodes fused
 extern "C" __global__ void __launch_bounds__(256, 1)
 gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, Global<bf16> keys,
            Global<bf16> values, Global<i32> positions, i32 keySize, i32 selectedSize) {
@@ -414,18 +415,22 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   const i32 kvHead = blocksLeft / 4;
   const i32 kept2Lane = thread / 16;
   const i32 chunkLane = thread % 16;
+  // past the end the last row once more: no load is guarded
+  i32 row[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    row[kept2I] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31);
+  }
   // a + size(key - 32); concat along kept   snapkv.ts:56
   // gather along key; gather along key   snapkv.ts:57
+  i32 positionsHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    positionsHere[kept2I] = row[kept2I] < selectedSize ? i32(kept[(i64(kvHead) * 4 + group) * selectedSize + row[kept2I]]) : i32(u32(row[kept2I] - selectedSize) + u32(keySize - 32));
+  }
   i32 position[4];
   #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[(i64(kvHead) * 4 + group) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
-  }
-  i32 position2[4];
-  #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position2[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[(i64(kvHead) * 4 + group) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
-  }
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) position[kept2I] = max(0, min(positionsHere[kept2I], keySize - 1));
   Vector<bf16, 8> keysHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -434,7 +439,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   Vector<bf16, 8> valuesHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position2[kept2I]) * 128 + chunkLane * 8));
+    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position[kept2I]) * 128 + chunkLane * 8));
   }
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -451,7 +456,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
     if (thread % 16 == 0 && tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 32) {
-      positions[(i64(kvHead) * 4 + group) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[(i64(kvHead) * 4 + group) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32));
+      positions[(i64(kvHead) * 4 + group) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane] = positionsHere[kept2I];
     }
   }
 }

@@ -259,12 +259,12 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
 }
 
 // selectKept: kept i32[kvHead 8, kept selected]
-// a cluster of 8 blocks selects of one row. 2 nodes fused
-extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(1024, 1)
+// a cluster of 4 blocks selects of one row. 2 nodes fused
+extern "C" __global__ void __cluster_dims__(4) __launch_bounds__(1024, 1)
 selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 rank = i32(blockIdx.x) % 8;
-  const i32 kvHead = i32(blockIdx.x) / 8;
+  const i32 rank = i32(blockIdx.x) % 4;
+  const i32 kvHead = i32(blockIdx.x) / 4;
   Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
   Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
   Shared<u32, 512> gathered = sharedAt<u32, 512>(10240);   // candidate 512
@@ -314,7 +314,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     };
     const i32 lane = thread % 32;
     // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
-    const i32 rounds = ((keySize - 32) + shift - 1) / 32768 + 1, begin = (rank * 32 + thread / 32) * rounds * 128 + lane * 4 - shift;
+    const i32 rounds = ((keySize - 32) + shift - 1) / 16384 + 1, begin = (rank * 32 + thread / 32) * rounds * 128 + lane * 4 - shift;
     Vector<u32, 4> own;
     const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
     if (held) {
@@ -351,7 +351,8 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
       for (i32 i = 0; i < 2; ++i) {
         count[i] = 0;
-        for (i32 peer = 0; peer < 8; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
+        #pragma unroll 2
+        for (i32 peer = 0; peer < 4; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
         sum += count[i];
       }
       u32 higher = blockScan<1024>(sum, totals).before;
@@ -374,7 +375,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
       });
       clusterBarrier();
       i32 count = 0;
-      for (i32 peer = 0; peer < 8; ++peer) {
+      for (i32 peer = 0; peer < 4; ++peer) {
         const i32 theirs = peerValue(state, candidateCount, peer);
         if (thread < theirs) gathered[count + thread] = peerValue(candidates, thread, peer);
         count += theirs;
@@ -405,7 +406,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     }
     clusterBarrier();
     above = warpSum(lane < thread / 32 ? u32(totals[lane]) : 0u), equal = warpSum(lane < thread / 32 ? u32(totals[32 + lane]) : 0u);
-    for (i32 peer = 0; peer < 7; ++peer)   // and those of the blocks before
+    for (i32 peer = 0; peer < 3; ++peer)   // and those of the blocks before
       if (peer < rank) above += peerValue(state, aboveCount, peer), equal += peerValue(state, equalCount, peer);
     sweep([&](i32 i) {
       u32 packed = 0;   // above in the lower half, equal in the upper one: a warp has 128 of both at most
@@ -424,7 +425,7 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
 }
 
 // gatherKeys: keys bf16[kvHead 8, kept selected + 32, dim 128], values bf16[kvHead 8, kept selected + 32, dim 128], positions i32[kvHead 8, kept selected + 32]
-// each thread computes elements by itself. 4 nodes fused
+// each thread copies a stretch of several rows. 4 nodes fused
 extern "C" __global__ void __launch_bounds__(256, 1)
 gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, Global<bf16> keys,
            Global<bf16> values, Global<i32> positions, i32 keySize, i32 selectedSize) {
@@ -433,18 +434,22 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   const i32 kvHead = i32(blockIdx.x) / ((selectedSize + 95) / 64);
   const i32 kept2Lane = thread / 16;
   const i32 chunkLane = thread % 16;
+  // past the end the last row once more: no load is guarded
+  i32 row[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    row[kept2I] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31);
+  }
   // a + size(key - 32); concat along kept   snapkv.ts:56
   // gather along key; gather along key   snapkv.ts:57
+  i32 positionsHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    positionsHere[kept2I] = row[kept2I] < selectedSize ? i32(kept[i64(kvHead) * selectedSize + row[kept2I]]) : i32(u32(row[kept2I] - selectedSize) + u32(keySize - 32));
+  }
   i32 position[4];
   #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
-  }
-  i32 position2[4];
-  #pragma unroll
-  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    position2[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
-  }
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) position[kept2I] = max(0, min(positionsHere[kept2I], keySize - 1));
   Vector<bf16, 8> keysHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -453,7 +458,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   Vector<bf16, 8> valuesHere[4];
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
-    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position2[kept2I]) * 128 + chunkLane * 8));
+    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position[kept2I]) * 128 + chunkLane * 8));
   }
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
@@ -470,7 +475,7 @@ gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, G
   #pragma unroll
   for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
     if (thread % 16 == 0 && tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 32) {
-      positions[i64(kvHead) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32));
+      positions[i64(kvHead) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane] = positionsHere[kept2I];
     }
   }
 }

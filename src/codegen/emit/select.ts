@@ -115,7 +115,7 @@ function thresholdLines({ s, write, piece, threads, length, rowBarrier }: Contex
   const bins = sharedElements(histogram), bits = Math.log2(bins), each = bins / threads
   const limit = sharedElements(candidates)
   const counted = (bin: string): string => (cluster ? piece`0;
-${each > 1 ? '    ' : '  '}for (i32 peer = 0; peer < ${blocks}; ++peer) ${each > 1 ? piece`count[i]` : piece`count`} += peerValue(${histogram.name}, ${bin}, peer)` : `${histogram.name}[${bin}]`)
+${blocks > 2 ? `${each > 1 ? '    ' : '  '}#pragma unroll 2\n` : ''}${each > 1 ? '    ' : '  '}for (i32 peer = 0; peer < ${blocks}; ++peer) ${each > 1 ? piece`count[i]` : piece`count`} += peerValue(${histogram.name}, ${bin}, peer)` : `${histogram.name}[${bin}]`)
   const scan = each > 1
     ? piece`  u32 count[${each}], sum = 0;   // of neighbouring bins, thread 0 has the topmost
   for (i32 i = 0; i < ${each}; ++i) {

@@ -11,6 +11,7 @@ import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { Dim, Memory, RegisterTile, Statement, Value } from '../kernel.js'
 import { allOf, binaryValue, constantValue, indexValue, registerValue, valueChildren, valueIndices } from '../values.js'
+import { dedupe } from '../emit/dedupe.js'
 import { nodeComments } from './common.js'
 import { insideFacts, memoryOffset, open, valueAt, type Environment, type Stored } from './value.js'
 
@@ -68,63 +69,77 @@ export const rowsAtOnce = (r: Rows, threads: number, items: number): number => (
  * @param items rows of one thread
  */
 export function rowStatements(r: Rows, tile: Index, outer: Environment, threads: number, items: number, stored: ReadonlyMap<Expr, Stored>, fresh: (wish: string) => string): Statement[] {
-  const lanes = powerAbove(r.chunks), one = ix.constant(1)
+  const lanes = powerAbove(r.chunks)
   const chunk: Dim = { name: fresh('chunk'), extent: lanes, threads: lanes, stride: 1 }
   const row: Dim = { name: fresh(r.row.name), extent: (threads / lanes) * items, threads: threads / lanes, stride: lanes }
   const count = ix.sizeIndex(r.row.size), place = ix.add(ix.mul(tile, ix.constant(row.extent)), ix.dimIndex(row))
-  const clamped = ix.atMost(ix.min(place, ix.sub(count, one)), ix.longest)
+  const perRow = (wish: string): RegisterTile => ({ space: 'register', name: fresh(wish), dtype: 'i32', dims: [row] })
+  const from = perRow('row'), clamped = ix.valueIndex(registerValue(from), ix.longest)
   const own = lanes === r.chunks ? ix.dimIndex(chunk) : ix.min(ix.dimIndex(chunk), ix.constant(r.chunks - 1))
-  const column = ix.mul(own, ix.constant(r.vector))
-  const environment = (at: Index): Environment => new Map([...outer, [r.row.name, at], [r.along.name, column]])
+  const environment = (at: Index): Environment => new Map([...outer, [r.row.name, at], [r.along.name, ix.mul(own, ix.constant(r.vector))]])
   const inside = environment(clamped)
   const facts = [...r.outer, r.row, r.along].flatMap(a => insideFacts(inside.get(a.name)!, a.size))
   // One memo for all roots, so that rows of several arrays at one position have one position.
   const memo = new Map<string, Value>()
   const value = (e: Expr): Value => valueAt(e, new Map(e.axes.map(a => [a.name, inside.get(a.name)!])), { stored, tile: () => undefined, fresh, safe: facts, assumed: facts }, memo)
-  const values = new Map([...r.moved, ...r.beside].map(x => [x, value(x.node)]))
+  const beside = r.beside.map(x => ({ memory: x.memory, value: value(x.node), tile: { ...perRow(`${x.memory.name}Here`), dtype: x.memory.dtype } }))
+  const moved = r.moved.map(x => ({ memory: x.memory, value: value(x.node), tile: { ...perRow(`${x.memory.name}Here`), dtype: x.memory.dtype, dims: [row, chunk], vector: r.vector } }))
 
-  // Positions that come from data, one for each row.
-  const tiles = new Map<Value, RegisterTile>()
-  const collect = (v: Value): void => {
-    valueIndices(v).forEach(collectIndex)
-    valueChildren(v).forEach(collect)
+  // What is held once for each row: what is stored beside, and the positions that come from data.
+  const held = new Map<Value, RegisterTile>(beside.map(x => [x.value, x.tile]))
+  const positions = positionsIn(moved.map(x => x.value), chunk)
+  const equal = dedupe(positions), tiles = new Map<Value, RegisterTile>()
+  positions.forEach((v, i) => {
+    if (held.has(v)) return
+    if (!tiles.has(equal[i]!)) tiles.set(equal[i]!, perRow('position'))
+    held.set(v, tiles.get(equal[i]!)!)
+  })
+
+  const inRows = binaryValue('lt', indexValue(place), indexValue(count))
+  const inChunks = lanes === r.chunks ? constantValue(1, 'bool') : binaryValue('lt', indexValue(ix.dimIndex(chunk)), constantValue(r.chunks, 'i32'))
+  const map = (target: RegisterTile, v: Value): Statement => ({ kind: 'map', target, value: v, fresh: true })
+  return [
+    { kind: 'comment', text: 'past the end the last row once more: no load is guarded' },
+    map(from, indexValue(ix.min(place, ix.sub(count, ix.constant(1))))),
+    ...nodeComments([...r.moved, ...r.beside].map(x => x.node), stored),
+    ...beside.map(x => map(x.tile, x.value)),
+    ...[...new Map(positions.map(v => [held.get(v)!, v]))].filter(([target]) => beside.every(x => x.tile !== target)).map(([target, v]) => map(target, replaced(v, new Map(beside.map(x => [x.value, x.tile]))))),
+    ...moved.map(x => map(x.tile, replaced(x.value, held))),
+    ...moved.map((x): Statement => ({ kind: 'store', memory: x.memory, dims: [row, chunk], at: memoryOffset(x.memory, environment(place)), value: registerValue(x.tile), condition: allOf([inRows, inChunks]), vector: r.vector })),
+    ...beside.map((x): Statement => ({ kind: 'store', memory: x.memory, dims: [row], at: memoryOffset(x.memory, environment(place)), value: registerValue(x.tile), condition: inRows, vector: 1 })),
+  ]
+}
+
+/** Indices that are computed from data and are the same all along a row. */
+function positionsIn(values: readonly Value[], chunk: Dim): Value[] {
+  const found = new Set<Value>()
+  const index = (i: Index): void => {
+    if (i.op === 'value' && i.value.op !== 'register' && !mentionsDim(i.value, chunk)) found.add(i.value)
+    else ix.indexChildren(i).forEach(index)
   }
-  const collectIndex = (i: Index): void => {
-    if (i.op === 'value' && !mentionsDim(i.value, chunk)) {
-      if (!tiles.has(i.value)) tiles.set(i.value, { space: 'register', name: fresh('position'), dtype: 'i32', dims: [row] })
-      return
-    }
-    ix.indexChildren(i).forEach(collectIndex)
-  }
-  r.moved.forEach(x => collect(values.get(x)!))
-  const put = (v: Value): Value => {
-    const known = tiles.get(v)
-    if (known !== undefined) return registerValue(known)
-    switch (v.op) {
-      case 'load': return { ...v, at: putIndex(v.at) }
-      case 'guarded': case 'where': return { ...v, condition: put(v.condition), a: put(v.a), b: put(v.b) }
-      case 'binary': return { ...v, a: put(v.a), b: put(v.b) }
-      case 'unary': case 'cast': return { ...v, a: put(v.a) }
-      default: return v
-    }
-  }
-  const putIndex = (i: Index): Index => {
+  const visit = (v: Value): void => { valueIndices(v).forEach(index); valueChildren(v).forEach(visit) }
+  values.forEach(visit)
+  return [...found]
+}
+
+/** The value with registers in the place of what they hold. */
+function replaced(v: Value, held: ReadonlyMap<Value, RegisterTile>): Value {
+  const put = (x: Value): Value => replaced(x, held), known = held.get(v)
+  if (known !== undefined) return registerValue(known)
+  const index = (i: Index): Index => {
     switch (i.op) {
-      case 'value': { const known = tiles.get(i.value); return known === undefined ? i : { ...i, value: registerValue(known) } }
-      case 'add': case 'mul': case 'div': case 'mod': case 'min': case 'max': return { ...i, a: putIndex(i.a), b: putIndex(i.b) }
+      case 'value': return { ...i, value: put(i.value) }
+      case 'add': case 'mul': case 'div': case 'mod': case 'min': case 'max': return { ...i, a: index(i.a), b: index(i.b) }
       default: return i
     }
   }
-  const inRows = binaryValue('lt', indexValue(place), indexValue(count))
-  const inChunks = lanes === r.chunks ? constantValue(1, 'bool') : binaryValue('lt', indexValue(ix.dimIndex(chunk)), constantValue(r.chunks, 'i32'))
-  const copies = r.moved.map(x => ({ ...x, tile: { space: 'register', name: fresh(`${x.memory.name}Here`), dtype: x.memory.dtype, dims: [row, chunk], vector: r.vector } satisfies RegisterTile }))
-  return [
-    ...nodeComments([...r.moved, ...r.beside].map(x => x.node), stored),
-    ...[...tiles].map(([v, target]): Statement => ({ kind: 'map', target, value: v, fresh: true })),
-    ...copies.map((x): Statement => ({ kind: 'map', target: x.tile, value: put(values.get(r.moved.find(m => m.memory === x.memory)!)!), fresh: true })),
-    ...copies.map((x): Statement => ({ kind: 'store', memory: x.memory, dims: [row, chunk], at: memoryOffset(x.memory, environment(place)), value: registerValue(x.tile), condition: allOf([inRows, inChunks]), vector: r.vector })),
-    ...r.beside.map((x): Statement => ({ kind: 'store', memory: x.memory, dims: [row], at: memoryOffset(x.memory, environment(place)), value: put(values.get(x)!), condition: inRows, vector: 1 })),
-  ]
+  switch (v.op) {
+    case 'load': return { ...v, at: index(v.at) }
+    case 'guarded': case 'where': return { ...v, condition: put(v.condition), a: put(v.a), b: put(v.b) }
+    case 'binary': return { ...v, a: put(v.a), b: put(v.b) }
+    case 'unary': case 'cast': return { ...v, a: put(v.a) }
+    default: return v
+  }
 }
 
 const mentionsDim = (v: Value, dim: Dim): boolean => valueIndices(v).some(i => indexMentions(i, dim)) || valueChildren(v).some(c => mentionsDim(c, dim))
