@@ -2,9 +2,10 @@
 import { arithmeticCases } from './arithmetic.js'
 import { attentionCases } from './attention.js'
 import type { Case } from './case.js'
+import { everydayCases } from './everyday.js'
 import { nestedCases } from './nested.js'
 import { rowCases } from './rows.js'
 import { selectionCases } from './selection.js'
 
-export const corpus: Readonly<Record<string, readonly Case[]>> = { rows: rowCases, nested: nestedCases, contractions: attentionCases, selection: selectionCases, arithmetic: arithmeticCases }
+export const corpus: Readonly<Record<string, readonly Case[]>> = { rows: rowCases, nested: nestedCases, contractions: attentionCases, selection: selectionCases, arithmetic: arithmeticCases, ...everydayCases }
 export type { Case }
