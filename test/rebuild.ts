@@ -1,12 +1,16 @@
-/** Builds a graph again with other axis names, node by node: for laws that say how names may and may not matter. */
+/** Builds a graph again, node by node, with other axis names or with something else in the place of some nodes. */
 import { applyRule, node, type Expr, type Rules } from '../src/dsl/expr.js'
 
-export function rebuild(outputs: Readonly<Record<string, Expr>>, name: (axis: string) => string): Record<string, Expr> {
+/**
+ * @param name the axes' new names
+ * @param instead what stands for a node wherever another one reads it; outputs are always built
+ */
+export function rebuild(outputs: Readonly<Record<string, Expr>>, name: (axis: string) => string, instead: (e: Expr) => Expr | undefined = () => undefined): Record<string, Expr> {
   const known = new Map<Expr, Expr>()
   const axesOf = (e: Expr): Expr['axes'] => e.axes.map(a => ({ name: name(a.name), size: a.size }))
   const again = (e: Expr): Expr => {
     let built = known.get(e)
-    if (built === undefined) known.set(e, built = applyRule(rules, e, undefined))
+    if (built === undefined) known.set(e, built = instead(e) ?? applyRule(rules, e, undefined))
     return built
   }
   const rules: Rules<Expr> = {
@@ -27,5 +31,5 @@ export function rebuild(outputs: Readonly<Record<string, Expr>>, name: (axis: st
     merge: e => node<'merge'>({ ...e, axes: axesOf(e), arg: again(e.arg), from: e.from.map(name), as: name(e.as) }),
     composite: e => node<'composite'>({ ...e, axes: axesOf(e), args: e.args.map(again), definition: again(e.definition) }),
   }
-  return Object.fromEntries(Object.entries(outputs).map(([n, e]) => [n, again(e)]))
+  return Object.fromEntries(Object.entries(outputs).map(([n, e]) => [n, applyRule(rules, e, undefined)]))
 }

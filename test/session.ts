@@ -10,11 +10,12 @@ import type { Sizes } from '../src/dsl/size.js'
 import { emit, lower, type EmittedKernel, type LoweredKernel } from '../src/codegen/pipeline.js'
 import { sourceText } from '../src/codegen/emit/cuda.js'
 import type { Memory } from '../src/codegen/kernel.js'
-import { plan, type Group, type Plan } from '../src/codegen/plan.js'
+import { plan, type Group, type Plan, type PlanOptions } from '../src/codegen/plan.js'
 import type { Choices } from '../src/codegen/plan/choices.js'
 import type { Schedule } from '../src/codegen/schedule.js'
+import { targetOn } from '../src/runtime/device-target.js'
 import { openDevice, type OpenedDevice } from '../src/runtime/devices.js'
-import type { DeviceBuffer, Kernel, KernelArgument } from '../src/runtime/driver-device.js'
+import type { DeviceBuffer, Kernel, KernelArgument, Module } from '../src/runtime/driver-device.js'
 import type { Compiler } from '../src/runtime/compiler.js'
 import { openHostCompiler, emulatorFolder } from '../src/runtime/host-compiler.js'
 import { openCache } from '../src/runtime/cache.js'
@@ -33,10 +34,14 @@ export interface Job {
   /** Changes kernels between lowering and emission, or their text after it: how mutants are made. */
   readonly edit?: (kernel: LoweredKernel) => LoweredKernel
   readonly editText?: (text: string, kernel: EmittedKernel) => string
-  /** Fewer blocks make plans that do not split folds; see PlanOptions. */
+  /** Fewer blocks make plans that do not split folds. */
   readonly blocks?: number
   /** Decisions of the planner that are made; the rest is chosen by cost. */
   readonly choices?: Choices
+  /** The symbols that the text has as numbers: their names. Default: those that `plan` chooses. */
+  readonly specialise?: readonly string[]
+  /** In the place of the orders that `run` is told. */
+  readonly orders?: readonly string[]
 }
 
 export interface Outcome {
@@ -92,10 +97,10 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, { sizes, ...(job.blocks === undefined ? {} : { blocks: job.blocks }), ...(job.choices === undefined ? {} : { choices: job.choices }) })
+    const planned = plan(job.outputs, planOptions(job, sizes))
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
-    const kernels = lower({ ...planned, groups }, schedules).map(k => job.edit?.(k) ?? k)
+    const kernels = lower({ ...planned, groups }, schedules, targetOn(this.opened.device)).map(k => job.edit?.(k) ?? k)
     const emitted = kernels.map(k => emit(k.kernel)).map(k => (job.editText === undefined ? k : { ...k, text: job.editText(k.text, k) }))
     return { job, sizes, plan: planned, kernels, emitted }
   }
@@ -137,33 +142,36 @@ export class Session implements AsyncDisposable {
     let over = (): void => {}
     this.turn = new Promise(resolve => { over = resolve })
     await before
+    let module: Module | undefined   // loaded once for all of them, and again after a failure
     for (const [i, t] of texts.entries()) for (const r of t) {
       const results: Results[] = []
       try {
-        for (const order of orders) results.push(this.launch(r, image, prefixes[i]!, order))
+        if (kernels.length > 0) module ??= this.opened.device.load(image)
+        for (const order of r.job.orders ?? orders) results.push(this.launch(r, module, prefixes[i]!, order))
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results })
       } catch (error) {
         outcomes.set(r, { plan: r.plan, emitted: r.emitted, results, error: { stage: 'run', message: messageOf(error) } })
-        await this.recover()
+        if (await this.recover()) module = undefined
       }
     }
+    module?.[Symbol.dispose]()
     over()
   }
 
-  /** A kernel that failed poisons its device. */
-  private async recover(): Promise<void> {
-    if (this.opened.device.poisonedBy === undefined) return
+  /** A kernel that failed poisons its device: whether another one was opened. */
+  private async recover(): Promise<boolean> {
+    if (this.opened.device.poisonedBy === undefined) return false
     this.opened[Symbol.dispose]()
     this.opened = await openDevice(this.name)
+    return true
   }
 
-  private launch(r: Ready, image: Uint8Array, prefix: string, order: string): Results {
+  private launch(r: Ready, module: Module | undefined, prefix: string, order: string): Results {
     const { device, emulator } = this.opened
     emulator?.setOrder(order)
     const owned: Disposable[] = []
     const keep = <T extends Disposable>(x: T): T => { owned.push(x); return x }
     try {
-      const module = r.emitted.length === 0 ? undefined : keep(device.load(image))
       const numbers = launchNumbers(r.kernels, r.sizes, device.multiprocessors)
       const inputs = inputsOf(r.job.outputs), arrays = new Map<string | Memory, DeviceBuffer>()
       for (const [name, e] of inputs) {
@@ -201,6 +209,11 @@ export class Session implements AsyncDisposable {
   }
 }
 
+/** What a job says of its plan. */
+const planOptions = ({ blocks, choices, specialise }: Job, sizes: Sizes): PlanOptions => ({
+  sizes, ...(blocks === undefined ? {} : { blocks }), ...(choices === undefined ? {} : { choices }),
+  ...(specialise === undefined ? {} : { specialise: Object.fromEntries(Object.entries(sizes).filter(([n]) => specialise.includes(n))) }),
+})
 const messageOf = (error: unknown): string => (error instanceof Error ? `${error.message}${'code' in error ? '' : `\n${error.stack ?? ''}`}` : String(error))
 
 /** Whether two tensors are the same to the last bit. */

@@ -124,7 +124,7 @@ function shapeOf(given: Arguments): PromptShape {
   return { dtype: (dtype ?? 'bf16') as FloatDtype, kvHeads: sizes.get('kvHead')!, group: sizes.get('group')!, dim: sizes.get('dim')!, length, queries: sizes.get('query') ?? Math.min(length, 64) }
 }
 
-const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.kernel.name, k.schedule]))
+const schedulesOf = (s: Subject): Record<string, LoweredKernel['schedule']> => Object.fromEntries(s.kernels.map(k => [k.group.name, k.schedule]))
 
 const viewOf = (s: Subject): PlanView => ({ dtype: s.shape.dtype, sizes: s.program.sizes, plans: s.plans, numbers: launchNumbers(s.kernels, s.program.sizes, s.target.multiprocessors) })
 

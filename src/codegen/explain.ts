@@ -17,13 +17,14 @@ export const fusedNodes = (group: Group): Expr[] => [...new Set(group.roots.flat
 
 export const memoriesOf = (group: Group): Memory[] => group.roots.flatMap(r => (r.stored.form === 'array' ? [r.stored.memory] : [...r.stored.memories]))
 
-/** The head of a kernel's text. */
+export const nodesText = (group: Group): string => { const n = fusedNodes(group).length; return `${n} node${n === 1 ? '' : 's'}` }
+
+/** The head of a kernel's text, for the rules that always make one kernel. */
 export function groupSummary(group: Group): string[] {
-  const nodes = fusedNodes(group)
-  const how = group.rule === 'select' ? 'one block selects of one row' : group.rule === 'point' ? 'each thread computes elements by itself'
+  const how = group.rule === 'point' ? 'each thread computes elements by itself'
     : `blocks along ${[...group.shape!.grid.map(a => a.name), ...(group.shape!.rows.filter(r => !r.folded).map(r => `tiles of ${r.axis.name}`))].join(', ') || 'no axis'}; ` +
       `${group.shape!.rows.length > 0 ? `rows ${group.shape!.rows.map(r => r.axis.name).join(' × ')}; ` : ''}streams ${group.shape!.column?.name ?? 'the folded axis'}`
-  return [`${group.name}: ${memoriesOf(group).map(memoryText).join(', ')}`, `${how}. ${nodes.length} node${nodes.length === 1 ? '' : 's'} fused`]
+  return [`${group.name}: ${memoriesOf(group).map(memoryText).join(', ')}`, `${how}. ${nodesText(group)} fused`]
 }
 
 /** The plan as canonical text. */

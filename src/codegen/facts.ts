@@ -40,7 +40,7 @@ export function mentions(s: Statement): Mentions {
     case 'pairs': m.values.push(s.value); m.registers.push(s.target); break
     case 'store': m.values.push(s.value, s.condition); m.indices.push(s.at); m.dims.push(...s.dims); break
     case 'select':
-      m.values.push(s.selection.score); m.indices.push(s.selection.length, s.selection.k, s.selection.base)
+      m.values.push(s.selection.score, s.selection.found); m.indices.push(s.selection.length, s.selection.k, s.selection.base, s.selection.rank)
       for (const t of selectTiles(s)) { m.sharedWritten.push(t); m.sharedRead.push(t) }
       break
   }
@@ -61,7 +61,7 @@ export function mentions(s: Statement): Mentions {
 }
 
 const selectTiles = (s: Extract<Statement, { kind: 'select' }>): SharedTile[] =>
-  [s.histogram, s.candidates, s.totals, s.state, s.cache, s.sorted?.keys, s.sorted?.positions].filter((t): t is SharedTile => t !== undefined)
+  [s.histogram, s.candidates, s.gathered, s.totals, s.state, s.cache, s.sorted?.keys, s.sorted?.positions].filter((t): t is SharedTile => t !== undefined)
 
 /** All statements, those within loops and the copies that loops make ahead included, in order. */
 export const flatten = (body: readonly Statement[]): Statement[] =>

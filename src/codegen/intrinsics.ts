@@ -144,6 +144,15 @@ __device__ __forceinline__ u32 floorDivide(u32 a, u32 b) { return b == 0 ? 0 : a
     host: 'inline u32 ballot(bool x, int line = __builtin_LINE()) { return emu::ballot(x, line); }',
   },
 
+  warpSum: {
+    meaning: 'the sum over all lanes',
+    cuda: '__device__ __forceinline__ u32 warpSum(u32 x) { return __reduce_add_sync(~0u, x); }',
+    host: `inline u32 warpSum(u32 x, int line = __builtin_LINE()) {
+  for (i32 mask = 1; mask < 32; mask *= 2) x += emu::shuffle(x, emu::lane() ^ mask, line);
+  return x;
+}`,
+  },
+
   // ---- one block ----
   blockBarrier: {
     meaning: 'every thread of the block arrives; what was written to shared memory before is seen by all',
@@ -159,6 +168,24 @@ __device__ __forceinline__ u32 floorDivide(u32 a, u32 b) { return b == 0 ? 0 : a
     meaning: 'adds to an element of a shared array, atomically; returns what was there. Integers only',
     cuda: 'template <int N> __device__ __forceinline__ u32 fetchAdd(Shared<u32, N> array, i32 i, u32 n) { return atomicAdd(&array[i], n); }',
     host: 'template <int N> inline u32 fetchAdd(Shared<u32, N> array, emu::Index i, u32 n) { return emu::fetchAdd(array, i, n); }',
+  },
+
+  // ---- a cluster of blocks, sm_90 and later ----
+  clusterBarrier: {
+    meaning: 'every thread of every block of the cluster arrives; what was written to memory before is seen by all',
+    cuda: `__device__ __forceinline__ void clusterBarrier() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}`,
+    host: 'inline void clusterBarrier(int line = __builtin_LINE()) { emu::clusterBarrier(line); }',
+  },
+  peerValue: {
+    meaning: 'an element of the same shared array in the block of that rank in the cluster, which must not have ended',
+    cuda: `template <int N> __device__ __forceinline__ u32 peerValue(Shared<u32, N> array, i32 i, i32 rank) {
+  u32 address = u32(__cvta_generic_to_shared(&array[i])), value;
+  asm volatile("mapa.shared::cluster.u32 %0, %0, %2;\\nld.shared::cluster.u32 %1, [%0];" : "+r"(address), "=r"(value) : "r"(rank) : "memory");
+  return value;
+}`,
+    host: 'template <int N> inline u32 peerValue(Shared<u32, N> array, emu::Index i, i32 rank) { return emu::peerValue(array, i, rank); }',
   },
 
   // ---- memory ----
@@ -183,6 +210,17 @@ template <class T, int N, class V> __device__ __forceinline__ void fill(T (&arra
 
   ...copies,
   ...tensorCores,
+  loadRow: {
+    meaning: 'fills an array of registers with neighbours, four at once; the address is a multiple of their size',
+    uses: ['loadVector'],
+    text: `template <class T, int N> __device__ __forceinline__ void loadRow(T (&row)[N], Global<const T> from) {
+#pragma unroll
+  for (i32 i = 0; i < N; i += 4) {
+    const Vector<T, 4> four = loadVector<4>(from + i);
+    for (i32 j = 0; j < 4; ++j) row[i + j] = four.at[j];
+  }
+}`,
+  },
 
   // ---- scans ----
   warpScan: {
@@ -200,7 +238,7 @@ template <class T, int N, class V> __device__ __forceinline__ void fill(T (&arra
     meaning: 'the sums over the threads before this one, and over all. One barrier inside; another is due between two calls',
     uses: ['warpScan', 'shuffleFrom', 'blockBarrier'],
     text: `struct Scan { u32 before, total; };
-template <int threads> __device__ __forceinline__ Scan blockScan(u32 x, Shared<u32, 32> warpTotals) {
+template <int threads, int N> __device__ __forceinline__ Scan blockScan(u32 x, Shared<u32, N> warpTotals) {
   const i32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const u32 upToHere = warpScan(x);
   if (lane == 31) warpTotals[warp] = upToHere;

@@ -62,6 +62,8 @@ export interface RegisterTile {
   readonly dims: readonly Dim[]
   /** An operand of mma: the pairs of the last dimension, 16 bits each, share registers of 32 bits. */
   readonly paired?: boolean
+  /** So many neighbours in memory are one element of the tile; 1 if absent. */
+  readonly vector?: number
 }
 
 export interface SharedTile {
@@ -114,17 +116,49 @@ export type Value =
   /** A component of a monoid or a local of a fold, by name. Only inside `merge`, `fold` and `loop`. */
   | { readonly op: 'local'; readonly name: string; readonly dtype: Dtype }
 
+/** A stretch of a row that lies side by side in memory: elements rest + position + from .. rest + position + to. */
+export interface RowStretch {
+  readonly memory: Memory
+  readonly rest: Index
+  readonly from: number
+  readonly to: number
+  /** Read in vectors of four elements: the whole stretch is some, and aligned. */
+  readonly vectors?: boolean
+}
+
+/** A value at four neighbouring positions of a row at once; see `lower/neighbours.ts`. */
+export interface Neighbours {
+  /** The value at one of them, where no window needs a bound. */
+  readonly score: Value
+  /** 0 to 3. Groups of four begin at positions p where shift + p is a multiple of 4; so do their rows in memory. */
+  readonly shift: Index
+  readonly rows: readonly RowStretch[]
+  /** A group at p can be had so if p - before and p + after - 1 lie in the row. */
+  readonly before: number
+  readonly after: number
+}
+
 /** A run of the radix selection over one row; see `lower/select.ts`. */
 export interface Selection {
-  /** The element at position `at` of the row, f32. */
+  /** The element at position `at` of the row: f32, or u32 where an earlier kernel has made an integer of the same order. */
   readonly score: Value
   readonly at: Extract<Index, { op: 'scalar' }>
+  readonly neighbours?: Neighbours
   readonly length: Index
   readonly k: Index
+  /** What is stored of the element at `at`; i32. */
+  readonly found: Value
   readonly target: Memory
   /** Where the row's positions go. */
   readonly base: Index
+  /** The integers of what is found, stored beside it: the block has only a part of the row, which may have fewer than k. */
+  readonly keys?: Memory
   readonly order: 'position' | 'score'
+  /** Blocks that share a row, and which of them this one is. */
+  readonly blocks: number
+  readonly rank: Index
+  /** The blocks of a row see each other's shared memory and find the k best of the whole row together. */
+  readonly cluster: boolean
 }
 
 export type Statement =
@@ -159,6 +193,8 @@ export type Statement =
   | {
     readonly kind: 'select'; readonly selection: Selection
     readonly histogram: SharedTile; readonly totals: SharedTile; readonly state: SharedTile; readonly candidates: SharedTile
+    /** Candidates of all blocks of a cluster. */
+    readonly gathered?: SharedTile
     readonly cache?: SharedTile; readonly sorted?: { readonly keys: SharedTile; readonly positions: SharedTile }
   }
   /** `landed`: before the barrier, the thread's asynchronous copies have landed but for so many tiles. */
@@ -195,6 +231,8 @@ export interface Kernel {
   readonly threads: number
   /** Blocks that a multiprocessor should hold at once, a bound on registers. Default 1. */
   readonly residency?: number
+  /** Neighbouring blocks that run together and read each other's shared memory. */
+  readonly cluster?: number
   /** Blocks, fastest first: blockIdx.x runs over their product. */
   readonly grid: readonly GridAxis[]
   readonly inputs: readonly Memory[]

@@ -9,7 +9,7 @@ export interface PointSchedule {
   readonly rule: 'point'
   /** Threads of a block. */
   readonly threads: number
-  /** Elements per thread. */
+  /** Elements per thread; where whole rows are copied, rows. */
   readonly items: number
 }
 
@@ -52,6 +52,8 @@ export type Schedule = PointSchedule | StreamSchedule | SelectSchedule
 export type RuleName = Schedule['rule']
 
 export const defaultPoint: PointSchedule = { rule: 'point', threads: 256, items: 1 }
+/** Of kernels that copy rows: 4 rows of each array under way in a thread, 32 KB of two in a block, hide the latency of scattered rows. */
+export const defaultRows: PointSchedule = { ...defaultPoint, items: 4 }
 export const defaultStream: ScalarSchedule = { rule: 'stream', path: 'scalar', threads: 256, rows: 128, columns: 64, depth: 256 }
 export const defaultMma: MmaSchedule = { rule: 'stream', path: 'mma', threads: 128, rows: 128, warpRows: 32, columns: 64, step: 32, stages: 3, depth: 256, residency: 3 }
 

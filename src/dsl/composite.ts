@@ -4,16 +4,17 @@
  */
 import { checkAxis, checkDistinct, checkList, checkOptions, checkTensor, fail } from './checks.js'
 import type { Dtype } from './dtype.js'
-import { node, type Expr } from './expr.js'
+import { node, type Expr, type Normalised } from './expr.js'
 import { expSumMonoid } from './monoid.js'
 import { add, cast, div, exp, mean, mul, reduce, rsqrt, sub } from './ops.js'
+import { applyBinary, literal, scalars, variable } from './scalar.js'
 import type { Tensor } from './tensor.js'
 
 type Float = 'f32' | 'f16' | 'bf16'
 
-/** Gives a composition a name. `definition` is in primitives or other composites. */
-export const composite = <A extends string, D extends Dtype>(name: string, args: readonly Expr[], definition: Tensor<A, D>): Tensor<A, D> =>
-  node<'composite'>({ kind: 'composite', name, args, definition, dtype: definition.dtype, axes: definition.axes }) as never
+/** Gives a composition a name. `definition` is in primitives or other composites; `normalised` says the same of it, if it can. */
+export const composite = <A extends string, D extends Dtype>(name: string, args: readonly Expr[], definition: Tensor<A, D>, normalised?: Normalised): Tensor<A, D> =>
+  node<'composite'>({ kind: 'composite', name, args, definition, dtype: definition.dtype, axes: definition.axes, ...(normalised === undefined ? {} : { normalised }) }) as never
 
 /** Checks first, so that complaints name what the user wrote and not a part of its definition. */
 function checkOver(op: string, x: Expr, over: readonly string[]): void {
@@ -39,7 +40,8 @@ export function softmax<A extends string, const O extends A>(x: Tensor<A, Float>
   const y: Tensor<A, 'f32'> = cast(x, 'f32')
   const m = reduce(y, expSumMonoid('max'), ...over) as Tensor<Exclude<A, O>, 'f32'>
   const l = reduce(y, expSumMonoid('sum'), ...over) as Tensor<Exclude<A, O>, 'f32'>
-  return composite(`softmax over ${over.join(' ')}`, [x], mul(exp(sub(y, m)), div(1, l))) as never
+  return composite(`softmax over ${over.join(' ')}`, [x], mul(exp(sub(y, m)), div(1, l)),
+    { arg: y, over, monoid: expSumMonoid('sum'), weight: scalars.exp(scalars.sub(variable('x', 'f32'), variable('shift', 'f32'))), scale: applyBinary('div', literal(1, 'f32'), variable('l', 'f32')) }) as never
 }
 
 export interface NormOptions {

@@ -32,6 +32,21 @@ export interface MapArgument {
 
 export type Pool = 'max' | 'mean' | 'sum'
 
+/**
+ * Of a composite: each element x of `arg` becomes weight(x, s) · scale, where the fold of `arg` along `over` by a monoid with
+ * a `rescale` has the shift s and `scale` is in its components. The weight is the rescale's factor(x, s) · weight(s, s), so
+ * that a sum of such elements can go along with the fold.
+ */
+export interface Normalised {
+  readonly arg: Expr
+  readonly over: readonly string[]
+  readonly monoid: Monoid
+  /** In the variables `x` and `shift`. */
+  readonly weight: Scalar
+  /** In the monoid's components. */
+  readonly scale: Scalar
+}
+
 export type Expr = Node & (
   | { readonly kind: 'tensor'; readonly name: string }
   | { readonly kind: 'const'; readonly value: number }
@@ -55,7 +70,7 @@ export type Expr = Node & (
   /** Several axes as one, the last one fastest. */
   | { readonly kind: 'merge'; readonly arg: Expr; readonly from: readonly string[]; readonly as: string }
   /** A named composition; `definition` says it in the kinds above. */
-  | { readonly kind: 'composite'; readonly name: string; readonly args: readonly Expr[]; readonly definition: Expr }
+  | { readonly kind: 'composite'; readonly name: string; readonly args: readonly Expr[]; readonly definition: Expr; readonly normalised?: Normalised }
 )
 
 export type Kind = Expr['kind']

@@ -31,7 +31,7 @@ const fields: Rebuild = {
   rename: (e, child) => ({ arg: child(e.arg) }),
   split: (e, child, size) => ({ arg: child(e.arg), into: axes(e.into, size) }),
   merge: (e, child) => ({ arg: child(e.arg) }),
-  composite: (e, child) => ({ args: e.args.map(child), definition: child(e.definition) }),
+  composite: (e, child) => ({ args: e.args.map(child), definition: child(e.definition), ...(e.normalised === undefined ? {} : { normalised: { ...e.normalised, arg: child(e.normalised.arg) } }) }),
 }
 
 /**

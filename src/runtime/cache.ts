@@ -171,7 +171,7 @@ const place = (kernels: string, key: string): string => join(prefixOf(kernels, k
 
 /** What happens where several processes make and remove the same folders; the disk and its rights are not at fault. */
 const isOfOthers = (error: unknown): boolean =>
-  error instanceof Error && 'code' in error && ['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EISDIR'].includes(String(error.code))
+  error instanceof Error && 'code' in error && ['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EISDIR', 'ELOOP'].includes(String(error.code))
 
 function write(files: Files, kernels: string, key: string, text: string, image: KernelImage): void {
   const temporary = join(kernels, `.new-${process.pid}-${randomBytes(6).toString('hex')}`)

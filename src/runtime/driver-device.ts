@@ -109,7 +109,7 @@ export class DriverDevice implements Disposable {
 
   /** Allocates device memory; its contents are undefined. `label` is what messages call it. */
   alloc(bytes: number, label = 'unnamed'): DeviceBuffer {
-    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new WeftError('buffer-size', `buffer ${JSON.stringify(label)}: ${bytes} is not a number of bytes`)
+    if (!Number.isSafeInteger(bytes) || bytes < 0) throw new WeftError('buffer-size', `buffer ${JSON.stringify(label)}: ${bytes} is not a number of bytes`, { fix: 'give a whole number from 0 on' })
     this.#enter()
     const address = new BigUint64Array(1)
     if (bytes > 0) {
@@ -172,13 +172,13 @@ export class DriverDevice implements Disposable {
 
   #checkCopy(what: string, buffer: DeviceBuffer, host: ArrayBufferView): void {
     if (!buffer.alive) throw ended(buffer.describe(), what)
-    if (host.byteLength > buffer.bytes) throw new WeftError('buffer-size', `${what} ${buffer.describe()}: ${host.byteLength} bytes do not fit`)
+    if (host.byteLength > buffer.bytes) throw new WeftError('buffer-size', `${what} ${buffer.describe()}: ${host.byteLength} bytes do not fit`, { fix: 'allocate a larger one, or pass a part of the array (subarray)' })
   }
 
   /** Sets every byte, in stream order. */
   fill(buffer: DeviceBuffer, byte: number, stream: Stream = this.defaultStream): void {
     if (!buffer.alive) throw ended(buffer.describe(), 'fill')
-    if (!Number.isInteger(byte) || byte < 0 || byte > 255) throw new WeftError('buffer-fill', `fill ${buffer.describe()}: ${byte} is not a byte`)
+    if (!Number.isInteger(byte) || byte < 0 || byte > 255) throw new WeftError('buffer-fill', `fill ${buffer.describe()}: ${byte} is not a byte`, { fix: 'give a whole number from 0 to 255' })
     if (buffer.bytes === 0) return
     this.#enter()
     this.#calls.run('cuMemsetD8Async', buffer.pointer, byte, buffer.bytes, stream.handle)
@@ -243,7 +243,14 @@ export class DriverDevice implements Disposable {
     const parameters = this.#parameters.fill(kernel.name, args)
     this.#calls.lastKernel = kernel.name
     this.#calls.run('cuLaunchKernel', handle, x, y, z, block, 1, 1, shared, stream.handle, parameters, null)
-    if (this.#checkLaunches) this.#calls.run('cuStreamSynchronize', stream.handle)
+    if (this.#checkLaunches && !this.#isRecorded(stream)) this.#calls.run('cuStreamSynchronize', stream.handle)
+  }
+
+  /** What is recorded does not run, so it cannot be waited for. */
+  #isRecorded(stream: Stream): boolean {
+    const state = new Int32Array(1)
+    this.#calls.run('cuStreamIsCapturing', stream.handle, state)
+    return state[0] !== 0
   }
 
   #checkShape(kernel: Kernel, x: number, y: number, z: number, block: number, shared: number): void {

@@ -27,6 +27,7 @@ export interface DeviceFacts {
  * @throws EnvironmentError where the machine is the cause, else CudaError; then nothing is retained
  */
 export function openContext(calls: DriverCalls, kind: DeviceKind, ordinal: number): DeviceFacts {
+  calls.device = `${kind}:${ordinal}`
   try {
     return retained(calls, kind, ordinal)
   } catch (error) {

@@ -54,10 +54,10 @@ export function openNvrtc(options: NvrtcOptions = {}): Nvrtc {
   const library = openLibrary(ffi, 'NVRTC', file, nvrtcTable)
   const nvrtc = library.functions
   const major = new Int32Array(1), minor = new Int32Array(1), count = new Int32Array(1)
-  check(nvrtc, 'nvrtcVersion', nvrtc.nvrtcVersion(major, minor))
-  check(nvrtc, 'nvrtcGetNumSupportedArchs', nvrtc.nvrtcGetNumSupportedArchs(count))
+  check(nvrtc, 'nvrtcVersion', nvrtc.nvrtcVersion(major, minor), file)
+  check(nvrtc, 'nvrtcGetNumSupportedArchs', nvrtc.nvrtcGetNumSupportedArchs(count), file)
   const archs = new Int32Array(Math.max(1, count[0] ?? 0))
-  check(nvrtc, 'nvrtcGetSupportedArchs', nvrtc.nvrtcGetSupportedArchs(archs))
+  check(nvrtc, 'nvrtcGetSupportedArchs', nvrtc.nvrtcGetSupportedArchs(archs), file)
   const version = { major: major[0] ?? 0, minor: minor[0] ?? 0 }
   const supportedArchs = [...archs].sort((a, b) => a - b)
   const fixed = [...defaultOptions, ...(options.lineInfo === true ? ['-lineinfo'] : [])]
@@ -103,22 +103,22 @@ async function compile(
   const nvrtc = library.functions
   const { target, ptx } = targetFor(request.arch, supported)
   const options = [`--gpu-architecture=${target}`, ...fixed, ...(request.options ?? [])]
-  const program = new BigUint64Array(1)
-  check(nvrtc, 'nvrtcCreateProgram', nvrtc.nvrtcCreateProgram(program, request.text, request.name ?? 'kernel.cu', 0, null, null))
+  const program = new BigUint64Array(1), context = `for ${target}`
+  check(nvrtc, 'nvrtcCreateProgram', nvrtc.nvrtcCreateProgram(program, request.text, request.name ?? 'kernel.cu', 0, null, null), context)
   const handle = program[0] ?? 0n
   try {
     // The strings live in one block that stays reachable until the promise settles.
     const strings = options.map((option) => Buffer.from(`${option}\0`))
     const pointers = BigUint64Array.from(strings, (string) => library.ffi.addressOf(string))
     const status = await nvrtc.nvrtcCompileProgram.concurrently(handle, pointers.length, pointers)
-    const log = readLog(nvrtc, handle, status)
+    const log = readLog(nvrtc, handle, status, context)
     if (status === compilationError) throw new CompileError(`NVRTC ${version.major}.${version.minor} for ${target} (${strings.length} options)`, nvrtc.nvrtcGetErrorString(status), log, request.text)
-    if (status !== 0) throw new NvrtcError('nvrtcCompileProgram', status, nvrtc.nvrtcGetErrorString(status), [`for ${target}`, ...log.split('\n').filter(line => /error/i.test(line)).slice(0, 3)].join('; '))
+    if (status !== 0) throw new NvrtcError('nvrtcCompileProgram', status, nvrtc.nvrtcGetErrorString(status), [context, ...log.split('\n').filter(line => /error/i.test(line)).slice(0, 3)].join('; '))
     const bytes = new BigUint64Array(1)
     const [size, get] = ptx ? (['nvrtcGetPTXSize', 'nvrtcGetPTX'] as const) : (['nvrtcGetCUBINSize', 'nvrtcGetCUBIN'] as const)
-    check(nvrtc, size, nvrtc[size](handle, bytes))
+    check(nvrtc, size, nvrtc[size](handle, bytes), context)
     const image = new Uint8Array(Number(bytes[0]))
-    check(nvrtc, get, nvrtc[get](handle, image))
+    check(nvrtc, get, nvrtc[get](handle, image), context)
     return { image, log, resources: parseResources(log), fromCache: false }
   } finally {
     nvrtc.nvrtcDestroyProgram(program)
@@ -126,22 +126,23 @@ async function compile(
 }
 
 /** What the compiler said. After a failure whatever can be had of it, for that failure is the one to tell. */
-function readLog(nvrtc: NvrtcFunctions, program: bigint, status: number): string {
+function readLog(nvrtc: NvrtcFunctions, program: bigint, status: number, context: string): string {
   const bytes = new BigUint64Array(1)
   const sized = nvrtc.nvrtcGetProgramLogSize(program, bytes)
-  if (status === 0) check(nvrtc, 'nvrtcGetProgramLogSize', sized)
+  if (status === 0) check(nvrtc, 'nvrtcGetProgramLogSize', sized, context)
   if (sized !== 0 || (bytes[0] ?? 0n) <= 1n) return ''
   const log = Buffer.alloc(Number(bytes[0]) + 1)
   const read = nvrtc.nvrtcGetProgramLog(program, log)
-  if (status === 0) check(nvrtc, 'nvrtcGetProgramLog', read)
+  if (status === 0) check(nvrtc, 'nvrtcGetProgramLog', read, context)
   return log.toString('utf8', 0, log.indexOf(0))
 }
 
 /** The one status that is about the text. */
 const compilationError = 6
 
-function check(nvrtc: NvrtcFunctions, call: string, status: number): void {
-  if (status !== 0) throw new NvrtcError(call, status, nvrtc.nvrtcGetErrorString(status))
+/** @param context the library's file, or what was compiled for */
+function check(nvrtc: NvrtcFunctions, call: string, status: number, context: string): void {
+  if (status !== 0) throw new NvrtcError(call, status, nvrtc.nvrtcGetErrorString(status), context)
 }
 
 /** Reads ptxas' report: one record per kernel, in the order of the log. PTX has none. */

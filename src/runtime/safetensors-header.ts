@@ -18,6 +18,8 @@ export interface Header {
 
 /** More axes than any tensor has: a bound on what a hostile shape can make us keep. */
 const maxRank = 32
+/** More tensors than any file has, and keys of metadata: 100 MB of the shortest ones would take 1.3 GB of objects. */
+const maxKeys = 2 ** 17
 
 /** @throws Error with the reason, the byte's number in it; `readSafetensors` adds the file */
 export function parseHeader(bytes: Uint8Array): Header {
@@ -55,8 +57,10 @@ export function parseHeader(bytes: Uint8Array): Header {
       const plain = new Uint8Array(raw.length)
       let n = 0
       for (at = from; at < end; at++) {
-        if (bytes[at] === 92) n += encoder.encodeInto(escape(), plain.subarray(n)).written
-        else plain[n++] = bytes[at]!
+        const c = bytes[at] === 92 ? escape() : undefined
+        if (c === undefined) plain[n++] = bytes[at]!
+        else if (c.charCodeAt(0) < 128) plain[n++] = c.charCodeAt(0)
+        else n += encoder.encodeInto(c, plain.subarray(n)).written
       }
       raw = plain.subarray(0, n)
     }
@@ -119,6 +123,7 @@ export function parseHeader(bytes: Uint8Array): Header {
     do {
       const key = string(`a key of ${what}`)
       if (keys.has(key)) stop(`${what} has the key ${quote(key)} twice`)
+      if (keys.size === maxKeys) stop(`${what} has more than ${maxKeys} keys`)
       keys.add(key)
       expect(':', "':'")
       member(key)
@@ -158,5 +163,6 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const encoder = new TextEncoder()
 const simpleEscapes: { readonly [c: string]: string } = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
-/** A name from a file, short enough for a message and without control characters. */
-export const quote = (name: string): string => JSON.stringify(name.length > 60 ? `${name.slice(0, 57)}...` : name)
+/** A name from a file, short enough for a message and without characters that a terminal would obey or hide. */
+export const quote = (name: string): string =>
+  JSON.stringify(name.length > 60 ? `${name.slice(0, 57)}...` : name).replace(/\p{C}|\p{Zl}|\p{Zp}/gu, c => [...Array(c.length).keys()].map(i => `\\u${c.charCodeAt(i).toString(16).padStart(4, '0')}`).join(''))

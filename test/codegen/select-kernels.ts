@@ -1,7 +1,8 @@
 /** Select kernels built by hand, run on the emulator in adversarial orders, and what they should give. */
 import { pool, tensor, topK } from '../../src/dsl/ops.js'
 import { axisOf, type Expr, type Of } from '../../src/dsl/expr.js'
-import { size, toSize, type SizeLike, type Sizes } from '../../src/dsl/size.js'
+import { byteSize } from '../../src/dsl/dtype.js'
+import { evaluateSize, size, toSize, type Size, type SizeLike, type Sizes } from '../../src/dsl/size.js'
 import { emit, sourceText, type EmittedKernel } from '../../src/codegen/emit/cuda.js'
 import * as ix from '../../src/codegen/index-expr.js'
 import type { Kernel, Memory } from '../../src/codegen/kernel.js'
@@ -9,6 +10,7 @@ import { lowerSelect } from '../../src/codegen/lower/select.js'
 import { insideFacts, valueAt, type Stored } from '../../src/codegen/lower/value.js'
 import { defaultSelect, type SelectSchedule } from '../../src/codegen/schedule-select.js'
 import { openDevice } from '../../src/runtime/devices.js'
+import type { DeviceBuffer, DriverDevice } from '../../src/runtime/driver-device.js'
 import { compileHost } from '../../src/runtime/emulator/compile.js'
 
 export interface Form {
@@ -26,7 +28,7 @@ export interface Form {
 }
 
 /** topK over `key` of a tensor [row, key], which lies in memory. */
-export function selectKernel(f: Form): Kernel {
+export function selectKernels(f: Form): Kernel[] {
   const { input = 'votes', output = 'positions' } = f
   const x = tensor(input, f.dtype ?? 'f32', { row: size('row'), key: toSize(f.length ?? size('key')) })
   const pooled = f.pool === undefined ? x : pool.max(x, 'key', { size: f.pool })
@@ -37,9 +39,9 @@ export function selectKernel(f: Form): Kernel {
   const fresh = (wish: string): string => { let n = wish; for (let i = 2; taken.has(n); i++) n = `${wish}${i}`; taken.add(n); return n }
   return lowerSelect({
     name: f.name, node, stored, fresh, target: memory(output, node, 'output'),
-    summary: [`${f.name}: positions of the best keys of a row`],
-    score: position => {
-      const facts = node.arg.axes.flatMap(a => insideFacts(position.get(a.name)!, axisOf(node.arg, a.name)!.size))
+    summary: name => [`${name}: positions of the best keys of a row`],
+    score: (position, inset) => {
+      const facts = node.arg.axes.flatMap(a => [0, a.name === 'key' ? inset : 0].flatMap(n => insideFacts(position.get(a.name)!, axisOf(node.arg, a.name)!.size, n)))
       return valueAt(node.arg, position, { stored, tile: () => undefined, fresh, safe: facts, assumed: facts })
     },
   }, { ...defaultSelect, ...f.schedule })
@@ -76,27 +78,30 @@ export interface Bench extends Disposable {
 }
 
 export async function openBench(forms: readonly Form[], change: (text: string) => string = t => t): Promise<Bench> {
-  const kernels = new Map(forms.map(f => { const kernel = selectKernel(f); return [f.name, { kernel, emitted: emit(kernel) }] as const }))
-  const texts: EmittedKernel[] = [...kernels.values()].map(x => ({ ...x.emitted, text: change(x.emitted.text) }))
+  const kernels = new Map(forms.map(f => [f.name, selectKernels(f).map(kernel => ({ kernel, emitted: emit(kernel) }))] as const))
+  const texts: EmittedKernel[] = [...kernels.values()].flat().map(x => ({ ...x.emitted, text: change(x.emitted.text) }))
   const image = await compileHost(sourceText(texts, 'host'), texts.map(t => t.name), { optimise: 1 })
   const opened = await openDevice('emulator', { noCache: true }), { device } = opened
   const module = device.load(image)
   return {
     run(f, rows, k, threadOrders = orders) {
-      const { kernel, emitted } = kernels.get(f.name)!, length = rows[0]!.length
+      const length = rows[0]!.length, sizes: Sizes = { row: rows.length, key: length, k }
       const flat = rows[0] instanceof Float32Array ? new Float32Array(rows.length * length) : new Uint16Array(rows.length * length)
       rows.forEach((row, i) => flat.set(row, i * length))
       using input = device.alloc(Math.max(1, flat.byteLength), 'votes')
       using output = device.alloc(Math.max(4, rows.length * k * 4), 'positions')
       if (length > 0) device.upload(input, flat)
-      const sizes: Sizes = { row: rows.length, key: length, k }
-      const blocks = kernel.grid.reduce((n, g) => n * ix.evaluate(g.blocks, sizes), 1)
+      using between = new DisposableBuffers(device)
       return threadOrders.map(order => {
         process.env['WEFT_EMULATOR_ORDER'] = order
         const found = new Int32Array(Math.max(1, rows.length * k)).fill(-1)
         device.upload(output, found)
-        const symbols = kernel.symbols.map(s => ({ kind: 'i32' as const, value: sizes[s]! }))
-        device.launch(module.kernel(f.name), { grid: [blocks, 1, 1], block: kernel.threads, shared: emitted.sharedBytes }, [input, output, ...symbols])
+        for (const { kernel, emitted } of kernels.get(f.name)!) {
+          const blocks = kernel.grid.reduce((n, g) => n * ix.evaluate(g.blocks, sizes), 1)
+          const symbols = kernel.symbols.map(s => ({ kind: 'i32' as const, value: sizes[s]! }))
+          const buffer = (m: Memory): DeviceBuffer => (m.role === 'input' ? input : m.role === 'output' ? output : between.of(m, sizes))
+          if (blocks > 0) device.launch(module.kernel(kernel.name), { grid: [blocks, 1, 1], block: kernel.threads, shared: emitted.sharedBytes }, [...kernel.inputs.map(buffer), ...kernel.outputs.map(buffer), ...symbols])
+        }
         device.synchronise()
         device.downloadSync(output, found)
         return rows.map((_, i) => found.slice(i * k, (i + 1) * k))
@@ -104,4 +109,20 @@ export async function openBench(forms: readonly Form[], change: (text: string) =
     },
     [Symbol.dispose]() { delete process.env['WEFT_EMULATOR_ORDER']; opened[Symbol.dispose]() },
   }
+}
+
+/** What one kernel leaves for another. */
+class DisposableBuffers implements Disposable {
+  private readonly buffers = new Map<string, DeviceBuffer>()
+  constructor(private readonly device: DriverDevice) {}
+  of(m: Memory, sizes: Sizes): DeviceBuffer {
+    const known = this.buffers.get(m.name)
+    if (known !== undefined) return known
+    const bytes = m.axes.reduce((n, a) => n * evaluateSize(a.size as Size, sizes), byteSize[m.dtype])
+    const made = this.device.alloc(Math.max(16, bytes), m.name)
+    this.device.fill(made, 0xa5)
+    this.buffers.set(m.name, made)
+    return made
+  }
+  [Symbol.dispose](): void { for (const b of this.buffers.values()) b[Symbol.dispose]() }
 }

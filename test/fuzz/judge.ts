@@ -1,7 +1,9 @@
 /** Runs random programs on a device and says what is wrong with the results. */
+import { node, type Expr } from '../../src/dsl/expr.js'
 import { interpret } from '../../src/runtime/reference.js'
 import type { Program } from '../arbitraries.js'
 import { numbers } from '../compare.js'
+import { rebuild } from '../rebuild.js'
 import { sameBits, type Job, type Outcome, type Results, type Session } from '../session.js'
 
 /** The first element that is off, or nothing. */
@@ -22,14 +24,24 @@ export function difference(got: Results, expected: Results, bounds: Readonly<Rec
 }
 
 /** What is wrong with an outcome: an error, results that depend on the order of threads, or wrong ones. */
-export function fault(outcome: Outcome, expected: Results, bounds: Readonly<Record<string, number>>): string | undefined {
+export function fault(outcome: Outcome, expected: Results | ((device: Results) => Results), bounds: Readonly<Record<string, number>>): string | undefined {
   if (outcome.error !== undefined) return `${outcome.error.stage}: ${outcome.error.message}`
   const [first, ...others] = outcome.results
-  for (const name of Object.keys(expected)) if (others.some(o => !sameBits(o[name]!, first![name]!))) return `${name} depends on the order of threads`
-  return difference(first!, expected, bounds)
+  for (const name of Object.keys(first!)) if (others.some(o => !sameBits(o[name]!, first![name]!))) return `${name} depends on the order of threads`
+  return difference(first!, typeof expected === 'function' ? expected(first!) : expected, bounds)
 }
 
-export const reference = (p: Program): Results => interpret(p.outputs, p.inputs, { sizes: p.sizes })
+/** The reference's results; what is computed from an anchor, from the device's own values of it. */
+export function reference(p: Program, device: Results = {}): Results {
+  const own = new Map<Expr, string>(p.anchors.filter(name => name in device).map(name => [p.outputs[name]!, name]))
+  if (own.size === 0) return interpret(p.outputs, p.inputs, { sizes: p.sizes })
+  const given = (name: string): string => `device_${name}`
+  const outputs = rebuild(p.outputs, axis => axis, e => {
+    const name = own.get(e)
+    return name === undefined ? undefined : node<'tensor'>({ kind: 'tensor', name: given(name), dtype: e.dtype, axes: e.axes })
+  })
+  return interpret(outputs, { ...p.inputs, ...Object.fromEntries([...own.values()].map(name => [given(name), device[name]!])) }, { sizes: p.sizes })
+}
 
 export interface Failure { readonly index: number; readonly program: Program; readonly reason: string; readonly outcome: Outcome }
 
@@ -37,7 +49,7 @@ export interface Failure { readonly index: number; readonly program: Program; re
 export async function judge(session: Session, programs: readonly Program[], orders: readonly string[], more: (i: number) => Partial<Job> = () => ({})): Promise<Failure[]> {
   const outcomes = await session.run(programs.map((p, i) => ({ outputs: p.outputs, inputs: p.inputs, sizes: p.sizes, ...more(i) })), orders)
   return programs.flatMap((program, index) => {
-    const reason = fault(outcomes[index]!, reference(program), program.bounds)
+    const reason = fault(outcomes[index]!, device => reference(program, device), program.bounds)
     return reason === undefined ? [] : [{ index, program, reason, outcome: outcomes[index]! }]
   })
 }

@@ -11,7 +11,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   Shared<f32, 8> total2Scratch = sharedAt<f32, 8>(32);   // columnWarp2 8
   f32 total = 0.f;
   for (i32 columnStart = 0; columnStart < columnSize; columnStart += 256) {
-    // mean over column   programs.ts:33
+    // mean over column   programs.ts:34
     if (columnStart + columnLane < columnSize) {
       const f32 x2 = x[i64(row) * columnSize + columnStart + columnLane];
       total += x2;
@@ -25,7 +25,7 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   f32 mean = total / f32(columnSize);
   f32 total2 = 0.f;
   for (i32 columnStart2 = 0; columnStart2 < columnSize; columnStart2 += 256) {
-    // a - b; a * a; mean over column   programs.ts:33
+    // a - b; a * a; mean over column   programs.ts:34
     if (columnStart2 + columnLane < columnSize) {
       const f32 x3 = x[i64(row) * columnSize + columnStart2 + columnLane] - mean;
       total2 = multiplyAdd(x3, x3, total2);
@@ -37,10 +37,10 @@ computeY(Global<const f32> x, Global<const f32> weight, Global<const f32> bias, 
   blockBarrier();
   for (i32 warp2 = 0; warp2 < 8; ++warp2) total2 += total2Scratch[warp2];
   f32 mean2 = total2 / f32(columnSize);
-  // a + 0.000009999999747378752; rsqrt(a)   programs.ts:33
+  // a + 0.000009999999747378752; rsqrt(a)   programs.ts:34
   f32 rowValue = rsqrtf(mean2 + 0.00000999999975f);
   for (i32 columnStart3 = 0; columnStart3 < columnSize; columnStart3 += 256) {
-    // a - b; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:33
+    // a - b; a + 0.000009999999747378752; rsqrt(a); a * b; a * b; a + b   programs.ts:34
     if (columnStart3 + columnLane < columnSize) {
       y[i64(row) * columnSize + columnStart3 + columnLane] = (x[i64(row) * columnSize + columnStart3 + columnLane] - mean) * rowValue * weight[columnStart3 + columnLane] + bias[columnStart3 + columnLane];
     }

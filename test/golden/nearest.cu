@@ -20,7 +20,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
   }
   for (i32 pointStart = first * 64; pointStart < min(last * 64, pointSize); pointStart += 64) {
     f32 sum[4] = {};
-    // a * a; sum over dim   programs.ts:26
+    // a * a; sum over dim   programs.ts:27
     #pragma unroll
     for (i32 pointI = 0; pointI < 4; ++pointI) {
       #pragma unroll
@@ -42,7 +42,7 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
         storeVector(pointsTile + (pointAt * 36 + dimAt2), pointStart + pointAt < pointSize ? loadVector<4>(points + (i64(pointStart + pointAt) * 32 + dimAt2)) : Vector<f32, 4>{});
       }
     }
-    // contract over dim   programs.ts:26
+    // contract over dim   programs.ts:27
     f32 product[4][4] = {};
     blockBarrier();
     for (i32 dim = 0; dim < 32; dim += 4) {
@@ -69,8 +69,8 @@ computeMapped(Global<const f32> queries, Global<const f32> points, Global<f32> m
         }
       }
     }
-    // a * 2; a - b   programs.ts:26
-    // -a   programs.ts:27
+    // a * 2; a - b   programs.ts:27
+    // -a   programs.ts:28
     #pragma unroll
     for (i32 queryI = 0; queryI < 4; ++queryI) {
       #pragma unroll
@@ -91,35 +91,58 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   const i32 query = i32(blockIdx.x);
   Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
   Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
-  Shared<u32, 32> totals = sharedAt<u32, 32>(10240);   // warp 32
-  Shared<u32, 6> state = sharedAt<u32, 6>(10368);   // word 6
-  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10400);   // position 16384
-  Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(75936);   // rank 10
-  Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(75984);   // rank 10
-  // topK 10 over point as near, by score   programs.ts:27
-  // The score as an integer of the same order: -infinity < ... < -0 = +0 < ... < infinity < NaN
-  const auto scoreAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
-  // A warp has a part of the row, its lanes side by side: what ballots count is in order of position
-  const i32 lane = thread % 32, share = (pointSize + 1023) / 1024 * 32;
-  const i32 begin = min(thread / 32 * share, pointSize), end = min(begin + share, pointSize);
-  const bool cached = pointSize <= 16384;   // a longer row is evaluated in every sweep
-  if (cached) {
-    #pragma unroll 4
-    for (i32 i = begin + lane; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
+  Shared<u32, 64> totals = sharedAt<u32, 64>(10240);   // warp 64
+  Shared<u32, 8> state = sharedAt<u32, 8>(10496);   // word 8
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10528);   // element 16384
+  Shared<u32, 10> sortedKeys = sharedAt<u32, 10>(76064);   // rank 10
+  Shared<i32, 10> sortedPositions = sharedAt<i32, 10>(76112);   // rank 10
+  // topK 10 over point as near, by score   programs.ts:28
+  // A key is an integer with the order of the score: -infinity < ... < -0 = +0 < ... < infinity < NaN
+  const auto keyAt = [&](i32 point) -> u32 { return orderedBits(mapped[i64(point) * querySize + query]); };
+  // Positions outside the row get 0, which is below every key
+  const auto keysAt = [&](i32 point) -> Vector<u32, 4> {
+    Vector<u32, 4> own = {};
+    #pragma unroll
+    for (i32 e = 0; e < 4; ++e) {
+      own = {own.at[1], own.at[2], own.at[3], u32(point + e) < u32(pointSize) ? keyAt(point + e) : 0u};
+    }
+    return own;
+  };
+  const i32 lane = thread % 32;
+  // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
+  const i32 rounds = (pointSize - 1) / 4096 + 1, begin = thread / 32 * rounds * 128 + lane * 4;
+  Vector<u32, 4> own;
+  const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
+  if (held) {
+    for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
+      own = keysAt(i);
+      storeVector(keys + (turn * 4096 + thread * 4), own);   // a thread reads only what it wrote itself
+    }
   }
-  const auto keyAt = [&](i32 i) -> u32 { return cached ? u32(keys[i]) : scoreAt(i); };
+  // The elements that this thread has, 4 at a time; of a single round they stay in registers
+  const auto sweep = [&](auto visit) {
+    #pragma unroll 1
+    for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
+      if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 4096 + thread * 4)) : keysAt(i);
+      visit(i);
+    }
+  };
   Global<i32> best = near + (i64(query) * 10);
   enum { foundBin, foundNeed, foundCount, candidateCount, takenCount, bound };   // the words of state
   // Taken: all keys above the threshold and `need` of those equal to it. `open` has the bits not yet known
   u32 threshold = 0, open = ~0u, need = 10;
   if (thread == 0) state[candidateCount] = 0, state[takenCount] = 0;
-  for (i32 shift = 21;; shift = max(shift - 11, 0)) {
+  for (i32 digit = 21;; digit = max(digit - 11, 0)) {
     for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
     blockBarrier();
-    for (i32 i = begin + lane; i < end; i += 32) {
-      const u32 own = keyAt(i);
-      if (own - threshold <= open) fetchAdd(histogram, own >> shift & 2047, 1);
-    }
+    sweep([&](i32 i) {
+      if (i >= pointSize) return;
+      if (open == ~0u)   // the first digit: no test for each
+        for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+      else
+        for (i32 e = 0; e < 4; ++e)
+          if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+    });
     blockBarrier();
     u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
     for (i32 i = 0; i < 2; ++i) {
@@ -133,23 +156,24 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
         state[foundNeed] = need - higher, state[foundCount] = count[i];
       }
     blockBarrier();
-    threshold |= state[foundBin] << shift;
+    threshold |= state[foundBin] << digit;
     need = state[foundNeed];
-    open = (1u << shift) - 1;
-    if (shift == 0 || state[foundCount] <= 512) break;
+    open = (1u << digit) - 1;
+    if (digit == 0 || state[foundCount] <= 512) break;
   }
   if (open != 0) {   // few are left in the bin: rank them
-    for (i32 i = begin + lane; i < end; i += 32) {
-      const u32 own = keyAt(i);
-      if (own - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own;
-    }
+    sweep([&](i32 i) {
+      if (i >= pointSize) return;
+      for (i32 e = 0; e < 4; ++e)
+        if (own.at[e] - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own.at[e];
+    });
     blockBarrier();
-    const i32 count = state[foundCount];
+    const i32 count = state[candidateCount];
     if (thread < count) {
-      const u32 own = candidates[thread];
+      const u32 candidate = candidates[thread];
       u32 higher = 0, tied = 0;   // of equal candidates each has a rank of its own, so that one thread writes
-      for (i32 i = 0; i < count; ++i) higher += candidates[i] > own, tied += i < thread && candidates[i] == own;
-      if (higher + tied + 1 == need) state[foundBin] = own, state[foundNeed] = tied + 1;
+      for (i32 i = 0; i < count; ++i) higher += candidates[i] > candidate, tied += i < thread && candidates[i] == candidate;
+      if (higher + tied + 1 == need) state[foundBin] = candidate, state[foundNeed] = tied + 1;
     }
     blockBarrier();
     threshold = state[foundBin];
@@ -157,19 +181,26 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
   }
   // Gather what is taken, in any order; of the elements equal to the threshold those at the lowest positions
   u32 equal = 0;
-  for (i32 i = begin + lane; i < end; i += 32) equal += keyAt(i) == threshold;
-  equal = shuffleFrom(blockScan<1024>(equal, totals).before, 0);
-  for (i32 first = begin; first < end; first += 32) {
-    const i32 i = first + lane;
-    const u32 own = i < end ? keyAt(i) : 0u;   // 0 is below every score
-    const u32 equals = ballot(own == threshold);
-    const u32 tied = equal + __popc(equals & ((1u << lane) - 1));
-    if (own > threshold || (own == threshold && tied < need)) {
-      const u32 slot = fetchAdd(state, takenCount, 1);
-      sortedKeys[slot] = own, sortedPositions[slot] = i;
+  sweep([&](i32) { for (i32 e = 0; e < 4; ++e) equal += own.at[e] == threshold; });
+  equal = warpSum(equal);
+  if (lane == 0) totals[thread / 32] = equal;
+  blockBarrier();
+  equal = warpSum(lane < thread / 32 ? u32(totals[lane]) : 0u);
+  sweep([&](i32 i) {
+    u32 same = 0;
+    for (i32 e = 0; e < 4; ++e) same += own.at[e] == threshold;
+    const u32 upTo = warpScan(same);
+    u32 tied = equal + upTo - same;
+    for (i32 e = 0; e < 4; ++e) {
+      const bool isEqual = own.at[e] == threshold;
+      if (own.at[e] > threshold || (isEqual && tied < need)) {
+        const u32 slot = fetchAdd(state, takenCount, 1);
+        sortedKeys[slot] = own.at[e], sortedPositions[slot] = i + e;
+      }
+      tied += isEqual;
     }
-    equal += __popc(equals);
-  }
+    equal += shuffleFrom(upTo, 31);
+  });
   // By falling score, then rising position: a bitonic network; mirrored first steps let it sort any number of elements
   for (i32 run = 1; run < 10; run *= 2)
     for (i32 mask = 2 * run - 1; mask > 0; mask = mask > run ? run / 2 : mask / 2) {
@@ -191,16 +222,27 @@ selectNear(Global<const f32> mapped, Global<i32> near, i32 pointSize, i32 queryS
 // gatherFound: found f32[query, near 10, dim 32]
 // each thread computes elements by itself. 1 node fused
 extern "C" __global__ void __launch_bounds__(256, 1)
-gatherFound(Global<const f32> points, Global<const i32> near, Global<f32> found) {
+gatherFound(Global<const i32> near, Global<const f32> points, Global<f32> found) {
   const i32 thread = threadIdx.x;
   const i32 tile = i32(blockIdx.x) % 1;
   const i32 query = i32(blockIdx.x) / 1;
-  const i32 itemLane = thread;
-  const i32 item = tile * 256 + itemLane;
-  const i32 near2 = item / 8;
-  const i32 dim = item % 8 * 4;
-  // gather along point   programs.ts:35
-  if (item < 80) {
-    storeVector(found + ((i64(query) * 10 + near2) * 32 + dim), loadVector<4>(points + (i64(near[i64(query) * 10 + near2]) * 32 + dim)));
+  const i32 near2Lane = thread / 8;
+  const i32 chunkLane = thread % 8;
+  // gather along point   programs.ts:36
+  i32 position[4];
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    position[near2I] = near[i64(query) * 10 + min(tile * 128 + near2I * 32 + near2Lane, 9)];
+  }
+  Vector<f32, 4> foundHere[4];
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    foundHere[near2I] = loadVector<4>(points + (i64(position[near2I]) * 32 + chunkLane * 4));
+  }
+  #pragma unroll
+  for (i32 near2I = 0; near2I < 4; ++near2I) {
+    if (tile * 128 + near2I * 32 + near2Lane < 10) {
+      storeVector(found + ((i64(query) * 10 + tile * 128 + near2I * 32 + near2Lane) * 32 + chunkLane * 4), foundHere[near2I]);
+    }
   }
 }

@@ -3,6 +3,7 @@ import { contract, gather, layerNorm, mul, neg, size, softmax, sub, sum, tensor,
 import { policyByName } from '../../src/snapkv/index.js'
 import { emit, lower, type EmittedKernel } from '../../src/codegen/pipeline.js'
 import { plan } from '../../src/codegen/plan.js'
+import { targetOf } from '../../src/codegen/target.js'
 
 export interface Golden {
   readonly name: string
@@ -35,4 +36,5 @@ export const goldens: readonly Golden[] = [
   { name: 'nearest', outputs: { near: nearest(), found: gather(points, 'point', nearest() as Tensor<'near' | 'query', 'i32'>) }, sizes: { point: 10000, query: 200 }, kernels: 4 },
 ]
 
-export const kernelsOf = (g: Golden): EmittedKernel[] => lower(plan(g.outputs, { sizes: g.sizes })).map(l => emit(l.kernel))
+/** As an H100 gets them, unless said otherwise. */
+export const kernelsOf = (g: Golden, arch = 'sm_90a'): EmittedKernel[] => lower(plan(g.outputs, { sizes: g.sizes }), {}, targetOf(arch)).map(l => emit(l.kernel))

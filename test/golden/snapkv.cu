@@ -259,54 +259,99 @@ computeVotes(Global<const bf16> q, Global<const f32> softmaxMParts, Global<const
 }
 
 // selectKept: kept i32[kvHead 8, kept selected]
-// one block selects of one row. 2 nodes fused
-extern "C" __global__ void __launch_bounds__(1024, 1)
+// a cluster of 8 blocks selects of one row. 2 nodes fused
+extern "C" __global__ void __cluster_dims__(8) __launch_bounds__(1024, 1)
 selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 kvHead = i32(blockIdx.x);
+  const i32 rank = i32(blockIdx.x) % 8;
+  const i32 kvHead = i32(blockIdx.x) / 8;
   Shared<u32, 2048> histogram = sharedAt<u32, 2048>(0);   // bin 2048
   Shared<u32, 512> candidates = sharedAt<u32, 512>(8192);   // candidate 512
-  Shared<u32, 32> totals = sharedAt<u32, 32>(10240);   // warp 32
-  Shared<u32, 4> state = sharedAt<u32, 4>(10368);   // word 4
-  Shared<u32, 16384> keys = sharedAt<u32, 16384>(10384);   // position 16384
+  Shared<u32, 512> gathered = sharedAt<u32, 512>(10240);   // candidate 512
+  Shared<u32, 64> totals = sharedAt<u32, 64>(12288);   // warp 64
+  Shared<u32, 6> state = sharedAt<u32, 6>(12544);   // word 6
+  Shared<u32, 16384> keys = sharedAt<u32, 16384>(12576);   // element 16384
   // window max 7 over past   snapkv.ts:48
   // topK selected over past as kept, by position   snapkv.ts:55
-  // The score as an integer of the same order: -infinity < ... < -0 = +0 < ... < infinity < NaN
-  const auto scoreAt = [&](i32 past) -> u32 {
-    f32 most = -infinity;
-    for (i32 near = 0; near < 7; ++near) {
-      const f32 x = votes[i64(kvHead) * (keySize - 32) + max(min(past + near - 3, keySize - 33), 0)];
-      most = maximum(most, x);
-    }
-    return orderedBits(most);
-  };
-  // A warp has a part of the row, its lanes side by side: what ballots count is in order of position
-  const i32 lane = thread % 32, share = ((keySize - 32) + 1023) / 1024 * 32;
-  const i32 begin = min(thread / 32 * share, (keySize - 32)), end = min(begin + share, (keySize - 32));
-  const bool cached = (keySize - 32) <= 16384;   // a longer row is evaluated in every sweep
-  if (cached) {
-    #pragma unroll 1
-    for (i32 i = begin + lane; i < end; i += 32) keys[i] = scoreAt(i);   // a thread reads only what it wrote itself
-  }
-  const auto keyAt = [&](i32 i) -> u32 { return cached ? u32(keys[i]) : scoreAt(i); };
-  Global<i32> best = kept + (i64(kvHead) * selectedSize);
-  enum { foundBin, foundNeed, foundCount, candidateCount };   // the words of state
   if (selectedSize > 0) {
+    // A key is an integer with the order of the score: -infinity < ... < -0 = +0 < ... < infinity < NaN
+    const auto keyAt = [&](i32 past) -> u32 {
+      f32 most = -infinity;
+      for (i32 near = 0; near < 7; ++near) {
+        const f32 x = votes[i64(kvHead) * (keySize - 32) + max(min(past + near - 3, keySize - 33), 0)];
+        most = maximum(most, x);
+      }
+      return orderedBits(most);
+    };
+    // The keys of 4 neighbours that have 4 others before and 4 behind them in the row
+    const auto keysWithin = [&](i32 past) -> Vector<u32, 4> {
+      f32 votesNear[12];
+      loadRow(votesNear, votes + (i64(kvHead) * (keySize - 32) + past - 4));
+      // What the 4 windows of 7 have in common, and what only those to the left and to the right have
+      f32 most2[4], core = votesNear[4], left = votesNear[3], right = votesNear[8];
+      for (i32 e = 5; e < 8; ++e) core = maximum(core, votesNear[e]);
+      most2[0] = most2[1] = most2[2] = most2[3] = core;
+      #pragma unroll
+      for (i32 e = 0; e < 3; ++e) {
+        if (e > 0) left = maximum(left, votesNear[3 - e]), right = maximum(right, votesNear[8 + e]);
+        most2[2 - e] = maximum(most2[2 - e], left), most2[1 + e] = maximum(most2[1 + e], right);
+      }
+      Vector<u32, 4> own;
+      #pragma unroll
+      for (i32 e = 0; e < 4; ++e) own.at[e] = orderedBits(most2[e]);
+      return own;
+    };
+    const i32 shift = i64(kvHead) * (keySize - 32) % 4;   // groups of 4 begin so much before a multiple of 4: their vectors are aligned
+    // Positions outside the row get 0, which is below every key
+    const auto keysAt = [&](i32 past) -> Vector<u32, 4> {
+      if (past >= 4 && past <= (keySize - 32) - 8) return keysWithin(past);
+      Vector<u32, 4> own = {};
+      #pragma unroll 1
+      for (i32 e = 0; e < 4; ++e) {
+        own = {own.at[1], own.at[2], own.at[3], u32(past + e) < u32(keySize - 32) ? keyAt(past + e) : 0u};
+      }
+      return own;
+    };
+    const i32 lane = thread % 32;
+    // A warp has `rounds` times 128 neighbours, a lane 4 of each: positions rise with the warp, the round and the lane
+    const i32 rounds = ((keySize - 32) + shift - 1) / 32768 + 1, begin = (rank * 32 + thread / 32) * rounds * 128 + lane * 4 - shift;
+    Vector<u32, 4> own;
+    const bool held = rounds <= 4;   // longer rows are evaluated in every sweep
+    if (held) {
+      for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
+        own = keysAt(i);
+        storeVector(keys + (turn * 4096 + thread * 4), own);   // a thread reads only what it wrote itself
+      }
+    }
+    // The elements that this thread has, 4 at a time; of a single round they stay in registers
+    const auto sweep = [&](auto visit) {
+      #pragma unroll 1
+      for (i32 turn = 0, i = begin; turn < rounds; ++turn, i += 128) {
+        if (rounds > 1) own = held ? loadVector<4>(keys + (turn * 4096 + thread * 4)) : keysAt(i);
+        visit(i);
+      }
+    };
+    Global<i32> best = kept + (i64(kvHead) * selectedSize);
+    enum { foundBin, foundNeed, foundCount, candidateCount, aboveCount, equalCount };   // the words of state
     // Taken: all keys above the threshold and `need` of those equal to it. `open` has the bits not yet known
     u32 threshold = 0, open = ~0u, need = selectedSize;
     if (thread == 0) state[candidateCount] = 0;
-    for (i32 shift = 21;; shift = max(shift - 11, 0)) {
+    for (i32 digit = 21;; digit = max(digit - 11, 0)) {
       for (i32 i = 0; i < 2; ++i) histogram[i * 1024 + thread] = 0;
       blockBarrier();
-      #pragma unroll 1
-      for (i32 i = begin + lane; i < end; i += 32) {
-        const u32 own = keyAt(i);
-        if (own - threshold <= open) fetchAdd(histogram, own >> shift & 2047, 1);
-      }
-      blockBarrier();
+      sweep([&](i32 i) {
+        if (i >= (keySize - 32)) return;
+        if (open == ~0u)   // the first digit: no test for each
+          for (i32 e = 0; e < 4; ++e) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+        else
+          for (i32 e = 0; e < 4; ++e)
+            if (own.at[e] - threshold <= open) fetchAdd(histogram, own.at[e] >> digit & 2047, 1);
+      });
+      clusterBarrier();
       u32 count[2], sum = 0;   // of neighbouring bins, thread 0 has the topmost
       for (i32 i = 0; i < 2; ++i) {
-        count[i] = histogram[2047 - (thread * 2 + i)];
+        count[i] = 0;
+        for (i32 peer = 0; peer < 8; ++peer) count[i] += peerValue(histogram, 2047 - (thread * 2 + i), peer);
         sum += count[i];
       }
       u32 higher = blockScan<1024>(sum, totals).before;
@@ -315,25 +360,31 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
           state[foundBin] = 2047 - (thread * 2 + i);
           state[foundNeed] = need - higher, state[foundCount] = count[i];
         }
-      blockBarrier();
-      threshold |= state[foundBin] << shift;
+      clusterBarrier();   // also: no block clears a histogram that another one reads
+      threshold |= state[foundBin] << digit;
       need = state[foundNeed];
-      open = (1u << shift) - 1;
-      if (shift == 0 || state[foundCount] <= 512) break;
+      open = (1u << digit) - 1;
+      if (digit == 0 || state[foundCount] <= 512) break;
     }
     if (open != 0) {   // few are left in the bin: rank them
-      #pragma unroll 1
-      for (i32 i = begin + lane; i < end; i += 32) {
-        const u32 own = keyAt(i);
-        if (own - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own;
+      sweep([&](i32 i) {
+        if (i >= (keySize - 32)) return;
+        for (i32 e = 0; e < 4; ++e)
+          if (own.at[e] - threshold <= open) candidates[fetchAdd(state, candidateCount, 1)] = own.at[e];
+      });
+      clusterBarrier();
+      i32 count = 0;
+      for (i32 peer = 0; peer < 8; ++peer) {
+        const i32 theirs = peerValue(state, candidateCount, peer);
+        if (thread < theirs) gathered[count + thread] = peerValue(candidates, thread, peer);
+        count += theirs;
       }
       blockBarrier();
-      const i32 count = state[foundCount];
       if (thread < count) {
-        const u32 own = candidates[thread];
+        const u32 candidate = gathered[thread];
         u32 higher = 0, tied = 0;   // of equal candidates each has a rank of its own, so that one thread writes
-        for (i32 i = 0; i < count; ++i) higher += candidates[i] > own, tied += i < thread && candidates[i] == own;
-        if (higher + tied + 1 == need) state[foundBin] = own, state[foundNeed] = tied + 1;
+        for (i32 i = 0; i < count; ++i) higher += gathered[i] > candidate, tied += i < thread && gathered[i] == candidate;
+        if (higher + tied + 1 == need) state[foundBin] = candidate, state[foundNeed] = tied + 1;
       }
       blockBarrier();
       threshold = state[foundBin];
@@ -341,51 +392,85 @@ selectKept(Global<const f32> votes, Global<i32> kept, i32 keySize, i32 selectedS
     }
     // Number the elements above and equal to the threshold: first those of the warps before this one
     u32 above = 0, equal = 0;
-    #pragma unroll 1
-    for (i32 i = begin + lane; i < end; i += 32) {
-      const u32 own = keyAt(i);
-      above += own > threshold, equal += own == threshold;
-    }
-    above = shuffleFrom(blockScan<1024>(above, totals).before, 0);
+    sweep([&](i32) {
+      for (i32 e = 0; e < 4; ++e) above += own.at[e] > threshold, equal += own.at[e] == threshold;
+    });
+    above = warpSum(above), equal = warpSum(equal);
+    if (lane == 0) totals[thread / 32] = above, totals[32 + thread / 32] = equal;
     blockBarrier();
-    equal = shuffleFrom(blockScan<1024>(equal, totals).before, 0);
-    #pragma unroll 1
-    for (i32 first = begin; first < end; first += 32) {
-      const i32 i = first + lane;
-      const u32 own = i < end ? keyAt(i) : 0u;   // 0 is below every score
-      const bool isAbove = own > threshold, isEqual = own == threshold;
-      const u32 aboves = ballot(isAbove), equals = ballot(isEqual), before = (1u << lane) - 1;
-      const u32 ahead = above + __popc(aboves & before), tied = equal + __popc(equals & before);
-      if (isAbove || (isEqual && tied < need)) best[ahead + min(tied, need)] = i;
-      above += __popc(aboves), equal += __popc(equals);
+    if (thread == 0) {
+      above = equal = 0;
+      for (i32 i = 0; i < 32; ++i) above += totals[i], equal += totals[32 + i];
+      state[aboveCount] = above, state[equalCount] = equal;
     }
+    clusterBarrier();
+    above = warpSum(lane < thread / 32 ? u32(totals[lane]) : 0u), equal = warpSum(lane < thread / 32 ? u32(totals[32 + lane]) : 0u);
+    for (i32 peer = 0; peer < 7; ++peer)   // and those of the blocks before
+      if (peer < rank) above += peerValue(state, aboveCount, peer), equal += peerValue(state, equalCount, peer);
+    sweep([&](i32 i) {
+      u32 packed = 0;   // above in the lower half, equal in the upper one: a warp has 128 of both at most
+      for (i32 e = 0; e < 4; ++e) packed += own.at[e] > threshold ? 1 : own.at[e] == threshold ? 1 << 16 : 0;
+      const u32 upTo = warpScan(packed), total = shuffleFrom(upTo, 31), before = upTo - packed;
+      u32 ahead = above + (before & 0xffff), tied = equal + (before >> 16);
+      for (i32 e = 0; e < 4; ++e) {
+        const bool isAbove = own.at[e] > threshold, isEqual = own.at[e] == threshold;
+        if (isAbove || (isEqual && tied < need)) best[ahead + min(tied, need)] = i + e;
+        ahead += isAbove, tied += isEqual;
+      }
+      above += total & 0xffff, equal += total >> 16;
+    });
+    clusterBarrier();   // a block stays while others read its shared memory
   }
 }
 
 // gatherKeys: keys bf16[kvHead 8, kept selected + 32, dim 128], values bf16[kvHead 8, kept selected + 32, dim 128], positions i32[kvHead 8, kept selected + 32]
 // each thread computes elements by itself. 4 nodes fused
 extern "C" __global__ void __launch_bounds__(256, 1)
-gatherKeys(Global<const bf16> k, Global<const i32> kept, Global<const bf16> v, Global<bf16> keys,
+gatherKeys(Global<const i32> kept, Global<const bf16> k, Global<const bf16> v, Global<bf16> keys,
            Global<bf16> values, Global<i32> positions, i32 keySize, i32 selectedSize) {
   const i32 thread = threadIdx.x;
-  const i32 tile = i32(blockIdx.x) % (((selectedSize + 32) * 128 + 255) / 256);
-  const i32 kvHead = i32(blockIdx.x) / (((selectedSize + 32) * 128 + 255) / 256);
-  const i32 itemLane = thread;
-  const i32 item = tile * 256 + itemLane;
-  const i32 kept2 = item / 128;
-  const i32 dim = item % 128;
+  const i32 tile = i32(blockIdx.x) % ((selectedSize + 95) / 64);
+  const i32 kvHead = i32(blockIdx.x) / ((selectedSize + 95) / 64);
+  const i32 kept2Lane = thread / 16;
+  const i32 chunkLane = thread % 16;
   // a + size(key - 32); concat along kept   snapkv.ts:56
-  // gather along key   snapkv.ts:57
-  if (item < (selectedSize + 32) * 128) {
-    keys[(i64(kvHead) * (selectedSize + 32) + kept2) * 128 + dim] = k[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 32)), keySize - 1))) * 128 + dim];
+  // gather along key; gather along key   snapkv.ts:57
+  i32 position[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    position[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
   }
-  // a + size(key - 32); concat along kept   snapkv.ts:56
-  // gather along key   snapkv.ts:57
-  if (item < (selectedSize + 32) * 128) {
-    values[(i64(kvHead) * (selectedSize + 32) + kept2) * 128 + dim] = v[(i64(kvHead) * keySize + max(0, min(kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 32)), keySize - 1))) * 128 + dim];
+  i32 position2[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    position2[kept2I] = max(0, min(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32)), keySize - 1));
   }
-  // a + size(key - 32); concat along kept   snapkv.ts:56
-  if (item < (selectedSize + 32) * 128 && dim == 0) {
-    positions[i64(kvHead) * (selectedSize + 32) + kept2] = kept2 < selectedSize ? i32(kept[i64(kvHead) * selectedSize + kept2]) : i32(u32(kept2 - selectedSize) + u32(keySize - 32));
+  Vector<bf16, 8> keysHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    keysHere[kept2I] = loadVector<8>(k + ((i64(kvHead) * keySize + position[kept2I]) * 128 + chunkLane * 8));
+  }
+  Vector<bf16, 8> valuesHere[4];
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    valuesHere[kept2I] = loadVector<8>(v + ((i64(kvHead) * keySize + position2[kept2I]) * 128 + chunkLane * 8));
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 32) {
+      storeVector(keys + ((i64(kvHead) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane) * 128 + chunkLane * 8), keysHere[kept2I]);
+    }
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 32) {
+      storeVector(values + ((i64(kvHead) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane) * 128 + chunkLane * 8), valuesHere[kept2I]);
+    }
+  }
+  #pragma unroll
+  for (i32 kept2I = 0; kept2I < 4; ++kept2I) {
+    if (thread % 16 == 0 && tile * 64 + kept2I * 16 + kept2Lane < selectedSize + 32) {
+      positions[i64(kvHead) * (selectedSize + 32) + tile * 64 + kept2I * 16 + kept2Lane] = min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) < selectedSize ? i32(kept[i64(kvHead) * selectedSize + min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31)]) : i32(u32(min(tile * 64 + kept2I * 16 + kept2Lane, selectedSize + 31) - selectedSize) + u32(keySize - 32));
+    }
   }
 }

@@ -11,7 +11,7 @@ computeY(Global<const f32> x, Global<f32> y, i32 columnSize) {
   f32 m = -infinity;
   f32 l = 0.f;
   for (i32 columnStart = 0; columnStart < columnSize; columnStart += 256) {
-    // expSum.max over column   programs.ts:32
+    // expSum.max over column   programs.ts:33
     if (columnStart + columnLane < columnSize) {
       const f32 x2 = x[i64(row) * columnSize + columnStart + columnLane];
       const f32 larger = maximum(m, x2);
@@ -40,10 +40,10 @@ computeY(Global<const f32> x, Global<f32> y, i32 columnSize) {
     m = larger3;
     l = lNext3;
   }
-  // 1 / a   programs.ts:32
+  // 1 / a   programs.ts:33
   f32 quotient = 1.f / l;
   for (i32 columnStart2 = 0; columnStart2 < columnSize; columnStart2 += 256) {
-    // a - b; exp(a); 1 / a; a * b   programs.ts:32
+    // a - b; exp(a); 1 / a; a * b   programs.ts:33
     if (columnStart2 + columnLane < columnSize) {
       y[i64(row) * columnSize + columnStart2 + columnLane] = expFast(x[i64(row) * columnSize + columnStart2 + columnLane] - m) * quotient;
     }

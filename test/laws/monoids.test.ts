@@ -103,3 +103,13 @@ test.each<[Dtype, number]>([['f16', 65504], ['bf16', 2 ** 100]])('mean of %s is 
   const value = evaluate(x, { x: tensorOf(dtype, { a: 2 }, [big, big]) })[0]!
   expect(evaluate(mean(x, 'a'), { x: tensorOf(dtype, { a: 2 }, [big, big]) })).toEqual([value])
 })
+
+test.each(cases.filter(([, m]) => m.rescale !== undefined))('%s: rescale says what combine says', (_, m, element) => {
+  const f = functionsOf(m), { shift, factor } = m.rescale!, at = m.components.findIndex(c => c.name === shift)
+  const change = compile([factor], ['from', 'to'], { sizes: {}, wide: false })
+  const by = (from: number, to: number): number => { change.registers.set([from, to]); change.run(); return change.registers[change.results[0]!]! }
+  fc.assert(fc.property(element, element, (x, y) => {
+    const a = f.lift(x, 0), b = f.lift(y, 1), both = f.combine(a, b), to = both[at]!
+    same(both, both.map((_, i) => (i === at ? to : a[i]! * by(a[at]!, to) + b[i]! * by(b[at]!, to))))
+  }))
+})

@@ -69,10 +69,10 @@ describe.skipIf(noCompiler)('asynchronous copies on the emulator', () => {
 
   // Each is caught unwatched by some order, because results differ, and watched in any order, with a sentence.
   test.each([
-    ['a wait for one group too few', 'copyAsyncWait<1>', 'copyAsyncWait<2>', /reads index \d+ of a shared array (before its wait: the thread copies|that thread \(\d+,0,0\) copies to asynchronously at line \d+, with no wait and barrier between)/],
-    ['no wait', 'copyAsyncWait<1>();', '', /reads index \d+ of a shared array (before its wait|that thread \(\d+,0,0\) copies to asynchronously at line \d+, with no wait and barrier between)/],
-    ['a stage that is still read', '(r + 2) % 3', '(r + 2) % 2', /(writes index \d+ of a shared array that thread \(\d+,0,0\) reads at line \d+, with no barrier between|reads index \d+ of a shared array that thread \(\d+,0,0\) copies to asynchronously)/],
-    ['no barrier', 'blockBarrier();', '', /race: (writes|reads) index \d+ of a shared array that thread \(\d+,0,0\) (copies to asynchronously|writes|reads) at line|reads index \d+ of a shared array that no thread of the block has written so far/],
+    ['a wait for one group too few', 'copyAsyncWait<1>', 'copyAsyncWait<2>', /reads index \d+ of shared array 'tile' of 768 elements of 2 bytes(?: before its wait: the thread copies|, which thread \(\d+,0,0\) copies to asynchronously at line \d+, with no wait and barrier between)/],
+    ['no wait', 'copyAsyncWait<1>();', '', /reads index \d+ of shared array 'tile' of 768 elements of 2 bytes(?: before its wait|, which thread \(\d+,0,0\) copies to asynchronously at line \d+, with no wait and barrier between)/],
+    ['a stage that is still read', '(r + 2) % 3', '(r + 2) % 2', /(writes index \d+ of shared array 'tile' of 768 elements of 2 bytes, which thread \(\d+,0,0\) reads at line \d+, with no barrier between|reads index \d+ of shared array 'tile' of 768 elements of 2 bytes, which thread \(\d+,0,0\) copies to asynchronously)/],
+    ['no barrier', 'blockBarrier();', '', /race: (writes|reads) index \d+ of shared array 'tile' of 768 elements of 2 bytes, which thread \(\d+,0,0\) (copies to asynchronously|writes|reads) at line|reads index \d+ of shared array 'tile' of 768 elements of 2 bytes, which no thread of the block has written so far/],
   ])('%s', async (_, from, to, sentence) => {
     const text = wrong(from, to)
     const plain = (await emu.compile(text, uses))('ring')
@@ -87,9 +87,9 @@ describe.skipIf(noCompiler)('asynchronous copies on the emulator', () => {
   })
 
   const bad: [string, string, string, Argument, number, RegExp][] = [
-    ['a source outside its array', 'from + i64(r) * 256 + own', 'from + i64(r + 9) * 256 + own', { i32: 2 }, 700, /reads index 2304 of argument 0, an allocation of 512 elements of 2 bytes/],
-    ['a misaligned source', 'from + i64(r) * 256 + own', 'from + i64(r) * 256 + own + 1', { i32: 2 }, 716, /reads a vector at address 0x[0-9a-f]+ of argument 0, which is not a multiple of 16 bytes/],
-    ['a target outside its array', 'tile + (r * 256 + own)', 'tile + (r * 256 + own + 768)', { i32: 2 }, 700, /writes index 768 of a shared array of 768 elements of 2 bytes/],
+    ['a source outside its array', 'from + i64(r) * 256 + own', 'from + i64(r + 9) * 256 + own', { i32: 2 }, 700, /reads index 2304 of argument 0 'from', an allocation of 512 elements of 2 bytes/],
+    ['a misaligned source', 'from + i64(r) * 256 + own', 'from + i64(r) * 256 + own + 1', { i32: 2 }, 716, /reads a vector at address 0x[0-9a-f]+ of argument 0 'from', which is not a multiple of 16 bytes/],
+    ['a target outside its array', 'tile + (r * 256 + own)', 'tile + (r * 256 + own + 768)', { i32: 2 }, 700, /writes index 768 of shared array 'tile' of 768 elements of 2 bytes/],
     ['a misaligned target', 'tile + (r * 256 + own)', 'tile + (r * 256 + own + 4)', { i32: 2 }, 716, /writes at byte 8 of shared memory, which is not a multiple of 16/],
   ]
   test.each(bad)('%s', async (_, from, to, there, error, sentence) => {

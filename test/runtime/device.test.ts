@@ -74,7 +74,10 @@ describe('graphs', () => {
     const { driver, device } = start()
     using stream = device.stream()
     expect(() => device.capture(stream, () => { throw new Error('mine') })).toThrow('mine')
-    expect(driver.balance().graphs).toBe(0)
+    expect(driver.balance()).toMatchObject({ graphs: 0, recording: 0 })
+    driver.library.fail('cuCtxSetCurrent', 400, 2)   // the one after what is recorded
+    expect(() => device.capture(stream, () => {})).toThrow(/cuCtxSetCurrent/)
+    expect(driver.balance()).toMatchObject({ graphs: 0, recording: 0 })
     driver.library.fail('cuGraphInstantiateWithFlags', 1)
     expect(() => device.capture(stream, () => {})).toThrow(/cuGraphInstantiateWithFlags/)
     expect(driver.balance().graphs).toBe(0)
@@ -268,6 +271,9 @@ describe('launches', () => {
     const { driver, device } = start({}, { checkLaunches: true })
     device.launch(device.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }])
     expect(driver.library.calls.at(-1)!.name).toBe('cuStreamSynchronize')
+    using stream = device.stream()
+    device.capture(stream, () => device.launch(device.load(image).kernel('scale'), { ...shape, stream }, [0n, 0n, { kind: 'i32', value: 1 }])).launch(stream)
+    expect(driver.library.count('cuStreamSynchronize')).toBe(1)
   })
 })
 

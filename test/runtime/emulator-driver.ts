@@ -118,7 +118,7 @@ export async function openEmulator() {
     return into
   }
   const compile = async (kernels: string, uses: readonly IntrinsicName[] = [], options: Omit<HostOptions, 'cacheDir'> = {}): Promise<(name: string) => bigint> => {
-    const names = [...kernels.matchAll(/__global__ void(?: __launch_bounds__\([^)]*\))?\s+(\w+)\(/g)].map((match) => match[1]!)
+    const names = [...kernels.matchAll(/__global__ void(?: __\w+__\([^)]*\))*\s+(\w+)\(/g)].map((match) => match[1]!)
     const text = preludeText(uses, 'host') + kernels, key = JSON.stringify(options) + text
     const image = images.get(key) ?? await compileHost(text, names, { cacheDir, ...options })
     images.set(key, image)

@@ -115,7 +115,7 @@ describe.skipIf(noCompiler)('streams and graphs of the emulator', () => {
     emu.launch(kernel('busy'), { block: 1, stream }, x, { i32: 1000 })
     emu.launch(kernel('outside'), { block: 1, stream }, x)
     expect(emu.call('cuStreamSynchronize', stream)).toBe(700)
-    expect(emu.failure()).toMatch(/kernel 'outside'.*writes index 1000 of argument 0/)
+    expect(emu.failure()).toMatch(/kernel 'outside'.*writes index 1000 of argument 0 '\w+'/)
     emu.reset()
     kernel = await emu.compile(kernels)
   })

@@ -108,7 +108,7 @@ const statuses: readonly (readonly [RegExp, readonly number[]])[] = [
   [/^cuModuleGetFunction$/, [...anywhere, 400, 500, ...late]],
   [/^cuFunc/, [...anywhere, 400, ...late]],
   [/^cuLaunchKernel$/, [...anywhere, 2, 304, 400, 701, ...late]],
-  [/^cu(Stream|Event)(Create|Record|Query|Synchronize|ElapsedTime)$/, [...anywhere, 2, 400, ...late]],
+  [/^cu(Stream|Event)(Create|Record|Query|IsCapturing|Synchronize|ElapsedTime)$/, [...anywhere, 2, 400, ...late]],
   [/^cuStream(BeginCapture_v2|EndCapture)$/, [...anywhere, 401, 900, 901, ...late]],
   [/^cuGraph(InstantiateWithFlags|Launch)$/, [...anywhere, 2, 400, ...late]],
   [/Unload$|Destroy(_v2)?$/, [...anywhere, 400, ...late]],
@@ -248,7 +248,7 @@ describe('two at once', () => {
     const one = open()
     one.at.nvrtcLibrary.fail('nvrtcCreateProgram', 77)
     const { error, opened } = await attempt(one.at)
-    expect(error).toMatchObject({ number: 77, message: expect.stringMatching(/nvrtcCreateProgram failed: .+ \(77\)/) as string })
+    expect(error).toMatchObject({ number: 77, message: expect.stringMatching(/nvrtcCreateProgram failed \(for sm_90\): unknown error \(77\)/) as string })
     opened?.[Symbol.dispose]()
   })
   it('memory is full, and the driver does not say how full', async () => {

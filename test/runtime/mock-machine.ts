@@ -87,8 +87,8 @@ export function machine(description: Machine = {}): MockMachine {
 
 const failure = (code: string, path: string): Error => Object.assign(new Error(`${code}: ${path}`), { code })
 
-/** A disk in memory, with the errors of a real one. `entries` are the paths of all its files. */
-export function memoryFiles(): { readonly files: Files; readonly entries: () => readonly string[] } {
+/** A disk in memory, with the errors of a real one. `entries` are the paths of all its files, `spoil` changes one. */
+export function memoryFiles(): { readonly files: Files; readonly entries: () => readonly string[]; readonly spoil: (path: string, data: Uint8Array) => void } {
   const nodes = new Map<string, Uint8Array | 'folder'>()
   const parent = (path: string): string => path.slice(0, path.lastIndexOf('/'))
   const inside = (folder: string): string[] => [...nodes.keys()].filter(path => path.startsWith(`${folder}/`))
@@ -127,5 +127,5 @@ export function memoryFiles(): { readonly files: Files; readonly entries: () => 
       return { isDirectory: node === 'folder', mode: 0o700, uid: process.getuid?.() ?? 0, bytes: node === 'folder' ? 0 : node.length, changed: 0 }
     },
   }
-  return { files, entries: () => [...nodes.keys()].filter(path => nodes.get(path) !== 'folder') }
+  return { files, spoil: (path, data) => void nodes.set(path, data), entries: () => [...nodes.keys()].filter(path => nodes.get(path) !== 'folder') }
 }

@@ -54,7 +54,8 @@ export function emit(kernel: Kernel): EmittedKernel {
     ...kernel.symbols.map(s => `i32 ${symbolName(s)}`),
     ...kernel.counts.map(n => `i32 ${n}`),
   ]
-  w.line(`extern "C" __global__ void __launch_bounds__(${kernel.threads}, ${kernel.residency ?? 1})`)
+  const cluster = kernel.cluster === undefined ? '' : `__cluster_dims__(${kernel.cluster}) `
+  w.line(`extern "C" __global__ void ${cluster}__launch_bounds__(${kernel.threads}, ${kernel.residency ?? 1})`)
   const signature = `${kernel.name}(${parameters.join(', ')})`
   const folded = signature.length <= 116 ? [signature] : wrap(`${kernel.name}(`, parameters)
   folded.slice(0, -1).forEach(line => w.line(line))
@@ -136,7 +137,7 @@ function overRegisters(c: Context, dims: readonly Dim[], body: (names: ReadonlyM
 }
 
 const declaration = (t: RegisterTile): string =>
-  `${registerType(t.dtype)} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
+  `${t.vector === undefined ? registerType(t.dtype) : `Vector<${memoryType(t.dtype)}, ${t.vector}>`} ${t.name}${t.dims.filter(d => registers(d) > 1).map(d => `[${registers(d)}]`).join('')}`
 
 function statement(s: Statement, c: Context): void {
   const { w } = c
@@ -144,7 +145,7 @@ function statement(s: Statement, c: Context): void {
     case 'comment': w.line(`// ${s.text}${s.source === undefined ? '' : `   ${shortSource(s.source)}`}`); return
     case 'barrier':
       if (s.landed !== undefined) w.line(`${w.use('copyAsyncWait')}<${s.landed}>();`)
-      w.line(`${w.use('blockBarrier')}();`)
+      w.line(`${w.use(c.kernel.cluster === undefined ? 'blockBarrier' : 'clusterBarrier')}();`)
       return
     case 'let': w.line(`const i32 ${s.name} = ${indexText(s.value, scopeOf(c))};`); return
     case 'for': {
@@ -166,7 +167,7 @@ function statement(s: Statement, c: Context): void {
         return
       }
       if (s.fresh && !flat) w.line(`${declaration(target)};`)
-      elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`))
+      elements(c, target.dims, value, (text, scope) => w.line(`${s.fresh && flat ? declaration(target) : target.name + subscript(target, scope)} = ${text};`), undefined, target.vector)
       return
     }
     case 'fold': foldStatement(s, c); return
@@ -213,9 +214,9 @@ const componentText = (components: readonly RegisterTile[], i: number, scope: Sc
 const subscript = (t: RegisterTile, scope: Scope): string => t.dims.filter(d => registers(d) > 1).map(d => `[${scope.registers.get(d)}]`).join('')
 
 /** One statement for every element; what is needed more than once is named first. */
-function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: string, scope: Scope) => void, once?: string): void {
+function elements(c: Context, dims: readonly Dim[], value: Value, write: (text: string, scope: Scope) => void, once?: string, vector = 1): void {
   const body = (): void => overRegisters(c, dims, names => {
-    const scope = scopeOf(c, names)
+    const scope = scopeOf(c, names, vector)
     const [v] = dedupe([value])
     nameRepeated([v!], scope)
     write(valueText(v!, scope), scope)

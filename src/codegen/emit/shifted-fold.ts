@@ -34,11 +34,17 @@ export function shiftedFold(m: Monoid, element: Value, over: readonly Dim[], w: 
   }
   w.line(`f32 ${next} = ${f.own(shift)}, ${x}${over.map(d => `[${registers(d)}]`).join('')};`)
   f.each(scope => {
-    const [value] = dedupe([element])
+    const [value] = dedupe([element]), condition = f.guard(scope), start = w.lines.length
     nameRepeated([value!], scope)
-    const condition = f.guard(scope), text = valueText(value!, scope)
+    const text = valueText(value!, scope), needed = w.lines.splice(start)
     const identity = valueText(scalarValue(top.identity, unknown), scope)
-    w.line(`${here(scope)} = ${condition === undefined ? text : `${condition} ? ${/[?]/.test(text) ? `(${text})` : text} : ${identity}`};`)
+    if (condition === undefined || needed.length === 0) {
+      w.lines.push(...needed)
+      w.line(`${here(scope)} = ${condition === undefined ? text : `${condition} ? ${/[?]/.test(text) ? `(${text})` : text} : ${identity}`};`)
+    } else {   // lines of the element's own, loads among them, stay under the guard
+      w.line(`${here(scope)} = ${identity};`)
+      w.block(`if (${condition})`, () => { w.lines.push(...needed.map(line => `  ${line}`)); w.line(`${here(scope)} = ${text};`) })
+    }
     w.line(`${next} = ${valueText(scalarValue(top.combine, n => (n === `a.${shift}` ? localValue(next, 'f32') : lifted(top, scope))), scope)};`)
   })
   w.line(`const f32 ${scale} = ${change(localValue(f.own(shift), 'f32'), next, f.scope)};`)

@@ -10,17 +10,19 @@
  */
 import type { Intrinsic } from '../intrinsics.js'
 
-const multiply = (name: string, dtype: string, stop: string): Pick<Intrinsic, 'cuda' | 'host'> => ({
+// The host's are macros that read an element of each array: of the reference sums[2] to a part of sums[2][4] the
+// compiler's bounds check allows the address, but not the element.
+const multiply = (name: string, dtype: string): Pick<Intrinsic, 'cuda' | 'host'> => ({
   cuda: `__device__ __forceinline__ void ${name}(f32& c0, f32& c1, f32& c2, f32& c3, const u32 (&a)[4], u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }`,
-  host: `inline void ${name}(f32& c0, f32& c1, f32& c2, f32& c3, const u32 (&a)[4], u32 b0, u32 b1, int line = __builtin_LINE()) {
-  f32 sum[4] = {c0, c1, c2, c3};
-  const u32 b[2] = {b0, b1};
-  emu::multiplyMatrices(sum, a, b, emu::Stop::${stop}, line);
+  host: `inline void ${name}Of(f32& c0, f32& c1, f32& c2, f32& c3, const u32 (&a)[4], u32 first, const Vector<f32, 4>& c, const Vector<u32, 2>& b, i32 line) {
+  f32 sum[4] = {c.at[0], c.at[1], c.at[2], c.at[3]};
+  emu::multiplyMatrices(sum, a, b.at, sum[0], first, b.at[0], emu::Stop::${name}, line);
   c0 = sum[0], c1 = sum[1], c2 = sum[2], c3 = sum[3];
-}`,
+}
+#define ${name}(c0, c1, c2, c3, a, b0, b1) ${name}Of(c0, c1, c2, c3, a, (a)[0], Vector<f32, 4>{{c0, c1, c2, c3}}, Vector<u32, 2>{{b0, b1}}, __LINE__)`,
 })
 
 const loadMatrix = (name: string, suffix: string): Pick<Intrinsic, 'cuda' | 'host'> => ({
@@ -29,7 +31,7 @@ const loadMatrix = (name: string, suffix: string): Pick<Intrinsic, 'cuda' | 'hos
   asm volatile("ldmatrix.sync.aligned.m8n8.x4${suffix}.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(u32(__cvta_generic_to_shared(row))) : "memory");
 }`,
-  host: `template <class P> inline void ${name}(u32 (&a)[4], P row, int line = __builtin_LINE()) { emu::loadMatrices(a, row, emu::Stop::${name}, line); }`,
+  host: `#define ${name}(a, row) emu::loadMatrices(a, row, (a)[0], emu::Stop::${name}, __LINE__)`,
 })
 
 const pack = (name: string, dtype: string, host: string): Pick<Intrinsic, 'cuda' | 'host'> => ({
@@ -53,6 +55,6 @@ export const tensorCores = {
     meaning: 'the same, each block transposed: lane l gets rows 2(l % 4), 2(l % 4) + 1 of column l / 4',
     ...loadMatrix('loadMatrix4Transposed', '.trans'),
   },
-  mmaBf16: { meaning: 'c += a * b: 16 x 16 by 16 x 8 of bf16, by the whole warp', ...multiply('mmaBf16', 'bf16', 'mmaBf16') },
-  mmaF16: { meaning: 'c += a * b: 16 x 16 by 16 x 8 of f16, by the whole warp', ...multiply('mmaF16', 'f16', 'mmaF16') },
+  mmaBf16: { meaning: 'c += a * b: 16 x 16 by 16 x 8 of bf16, by the whole warp', ...multiply('mmaBf16', 'bf16') },
+  mmaF16: { meaning: 'c += a * b: 16 x 16 by 16 x 8 of f16, by the whole warp', ...multiply('mmaF16', 'f16') },
 } as const satisfies Record<string, Intrinsic>

@@ -115,7 +115,8 @@ function sharedOperand(l: Lowering, e: Expr, env: Environment, own: Dim, k: Summ
     const last = e.axes[e.axes.length - 1]!
     // The summed axis last, unless memory has the own one last: ldmatrix can transpose.
     const turned = dims.length === 1 && last.name !== k.axis && movesRows(e, last.name, l.g.stored)
-    const summed = { name: k.name, extent: k.extent }, rows = dims.map(d => ({ name: d.name, extent: extentOf(d) }))
+    // The own axis beside the summed one: its rows are those that ldmatrix takes 8 of, and by which a swizzle goes.
+    const summed = { name: k.name, extent: k.extent }, rows = [...dims.filter(d => d !== own), own].map(d => ({ name: d.name, extent: extentOf(d) }))
     const axes = turned ? [summed, ...rows] : [...rows, summed]
     const within = v.allOf(e.axes.map(a => v.inside(at.get(a.name)!, a.size)))
     const value = stagedValue(l, e, at, within, { stored: l.g.stored, facts: l.d.facts })

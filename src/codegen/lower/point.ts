@@ -6,11 +6,9 @@
  * The outer axes are the grid; the two innermost are one running number in tiles of 256 elements, neighbours in
  * neighbouring threads, so that loads and stores of rows are coalesced. Results over the same axes share a kernel: K
  * and V rows are gathered by one. A result that lacks some of the axes is written where those are 0. Where all that
- * happens to an element is that it moves, and rows are multiples of 16 bytes, an element is 16 bytes wide.
+ * happens to elements is that they move along whole rows, `rows.ts` copies them in vectors.
  */
-import { byteSize } from '../../dsl/dtype.js'
 import { axisOf, type Axis, type Expr } from '../../dsl/expr.js'
-import { fixedSize } from '../../dsl/size.js'
 import { symbolsIn } from '../facts.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
@@ -20,7 +18,7 @@ import type { PointSchedule } from '../schedule.js'
 import { allOf, binaryValue, constantValue, indexValue } from '../values.js'
 import { insideFacts, memoryOffset, valueAt, type Environment, type Stored } from './value.js'
 import { memoriesIn, memoryNames, mentionsSplits, nodeComments } from './common.js'
-import { movesRows } from './rows.js'
+import { rowsAtOnce, rowsOf, rowStatements, type Rows } from './rows.js'
 
 type Named = Extract<Index, { op: 'scalar' }>
 
@@ -32,22 +30,47 @@ export interface PointGroup {
 }
 
 export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
+  const rows = rowsOf(g.roots, g.stored, schedule.threads)
+  return rows === undefined ? lowerElements(g, schedule) : lowerRows(g, rows, schedule)
+}
+
+const outerAxes = (axes: readonly Axis[], fresh: (wish: string) => string): { readonly positions: Map<string, Named>; readonly grid: GridAxis[] } => {
+  const positions = new Map(axes.map(a => [a.name, ix.scalar(fresh(a.name), ix.longest, ix.boundText(a.size)) as Named]))
+  return { positions, grid: axes.map(a => ({ name: positions.get(a.name)!.name, blocks: ix.sizeIndex(a.size) })).reverse() }
+}
+
+function finished(g: PointGroup, threads: number, grid: readonly GridAxis[], body: readonly Statement[]): Kernel {
+  const outputs = g.roots.map(r => r.memory)
+  return {
+    name: g.name, summary: g.summary, threads, grid, inputs: memoriesIn(body).filter(m => !outputs.includes(m)), outputs,
+    symbols: symbolsIn(body, grid.slice(0, -1).map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
+  }
+}
+
+const freshFor = (g: PointGroup): ((wish: string) => string) => freshNames([g.name, ...g.roots.map(r => r.memory.name), ...memoryNames(g.stored)])
+
+function lowerRows(g: PointGroup, rows: Rows, { threads, items }: PointSchedule): Kernel {
+  const fresh = freshFor(g), { positions, grid } = outerAxes(rows.outer, fresh), extent = rowsAtOnce(rows, threads, items)
+  const tile = ix.scalar(fresh('tile'), Math.floor(ix.longest / extent)) as Named
+  const tiles: GridAxis = { name: tile.name, blocks: ix.ceilDiv(ix.sizeIndex(rows.row.size), ix.constant(extent)) }
+  return finished(g, threads, [tiles, ...grid], rowStatements(rows, tile, positions, threads, items, g.stored, fresh))
+}
+
+function lowerElements(g: PointGroup, schedule: PointSchedule): Kernel {
   const axes = g.roots.map(r => r.node.axes).reduce((a, b) => (b.length > a.length ? b : a))
-  const vector = commonVector(g, axes)
   const inner = axes.slice(-2), outer = axes.slice(0, -2)
   const threads = schedule.threads
   const item: Dim = { name: 'item', extent: threads * schedule.items, threads, stride: 1 }
 
   const innerExtents = inner.map(a => ix.sizeIndex(a.size))
-  if (vector > 1) innerExtents[innerExtents.length - 1] = ix.div(innerExtents[innerExtents.length - 1]!, ix.constant(vector))
-  const fresh = freshNames([g.name, ...g.roots.map(r => r.memory.name), ...memoryNames(g.stored)])
+  const fresh = freshFor(g)
 
   const total = ix.atMost(innerExtents.reduce(ix.mul, ix.constant(1)), ix.longest)
   const tile = ix.scalar(fresh('tile'), Math.floor(ix.longest / item.extent)) as Named
-  const outerIndex = outer.map(a => ix.scalar(fresh(a.name), ix.longest, ix.boundText(a.size)) as Named)
+  const { positions, grid: outerGrid } = outerAxes(outer, fresh)
   const grid: GridAxis[] = [
     { name: tile.name, blocks: ix.ceilDiv(total, ix.constant(item.extent)) },
-    ...outerIndex.map((i, n) => ({ name: i.name, blocks: ix.sizeIndex(outer[n]!.size) })).reverse(),
+    ...outerGrid,
   ]
   const lets: Statement[] = []
   // A thread's own numbers get names where it has one element only.
@@ -61,9 +84,8 @@ export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
   const split = inner.length === 2
     ? [ix.div(running, innerExtents[1]!), ix.mod(running, innerExtents[1]!)]
     : inner.length === 1 ? [running] : []
-  if (vector > 1) split[split.length - 1] = ix.mul(split[split.length - 1]!, ix.constant(vector))
   const environment: Environment = new Map([
-    ...outer.map((a, n) => [a.name, outerIndex[n]!] as const),
+    ...positions,
     ...inner.map((a, n) => [a.name, named(a.name, split[n]!, ix.sizeIndex(a.size))] as const),
   ])
   const facts = axes.flatMap(a => insideFacts(environment.get(a.name)!, a.size))
@@ -76,24 +98,8 @@ export function lowerPoint(g: PointGroup, schedule: PointSchedule): Kernel {
     const value: Value = valueAt(node, env, { stored: g.stored, tile: () => undefined, fresh, safe: facts, assumed: facts })
     return [
       ...nodeComments([node], g.stored),
-      { kind: 'store', memory, dims: [item], at: memoryOffset(memory, env), value, condition: allOf([inRange, ...missing]), vector } satisfies Statement,
+      { kind: 'store', memory, dims: [item], at: memoryOffset(memory, env), value, condition: allOf([inRange, ...missing]), vector: 1 } satisfies Statement,
     ]
   })]
-  const outputs = g.roots.map(r => r.memory)
-  return {
-    name: g.name, summary: g.summary, threads, grid, inputs: memoriesIn(body).filter(m => !outputs.includes(m)), outputs,
-    symbols: symbolsIn(body, grid.slice(0, -1).map(x => x.blocks)), counts: mentionsSplits(body) ? ['splits'] : [], body,
-  }
-}
-
-/** Elements that move together: 16 bytes of a row, if every result only moves elements along whole rows. */
-function commonVector(g: PointGroup, axes: readonly Axis[]): number {
-  const last = axes[axes.length - 1]
-  if (last === undefined) return 1
-  const rowLength = fixedSize(last.size)
-  const widths = g.roots.map(r => {
-    const wide = 16 / byteSize[r.node.dtype]
-    return rowLength !== undefined && rowLength % wide === 0 && r.node.axes[r.node.axes.length - 1]?.name === last.name && movesRows(r.node, last.name, g.stored) ? wide : 1
-  })
-  return widths.every(w => w === widths[0]) ? widths[0]! : 1
+  return finished(g, threads, grid, body)
 }

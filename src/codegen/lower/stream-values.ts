@@ -14,6 +14,7 @@ import * as v from '../values.js'
 import { nodeComments } from './common.js'
 import { alongTiles, dimsIn, inLoop, passesBelow, placed, placedAt, remember, scopeOf, type Lowering } from './scopes.js'
 import { mmaPlan, residentMma, streamedMma } from './mma.js'
+import { normalisedLeft, singlePass } from './single-pass.js'
 import { combineDims, isComputed, resultTile, spillOperand, stageOperand, startFold, type Operand } from './tiles.js'
 import { countValue, insideFacts, open, partialsAt, productOf, splitVariable, valueAt, type Environment, type Stored, type ValueContext } from './value.js'
 
@@ -170,6 +171,11 @@ function contract(l: Lowering, e: Of<'contract'>, env: Environment): RegisterTil
 function streamContract(l: Lowering, e: Of<'contract'>, env: Environment, shared = false): RegisterTile {
   const long = longAxes(e)[0]!, dims = dimsIn(l, e.axes.map(a => env.get(a.name)!))
   const target: RegisterTile = { space: 'register', name: l.fresh('sum'), dtype: 'f32', dims }
+  const normalised = shared ? undefined : normalisedLeft(l, e)
+  if (normalised !== undefined) {
+    comment(l, e)
+    return singlePass(l, e, env, normalised, operandContext(l), (x, at) => tileValue(l, x, at))
+  }
   // What the operands need finished is demanded before the loop opens.
   if (!shared) for (const f of passesBelow(l, e.left)) tileValue(l, f, l.d.environment(f.axes))
   comment(l, e)

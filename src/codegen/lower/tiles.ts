@@ -80,8 +80,11 @@ export interface Operand {
 }
 
 /** Whether an operand is computed in registers: it holds folds, or parts of folds that must be put together. */
-export const isComputed = (x: Expr, stored: ReadonlyMap<Expr, Stored>): boolean =>
-  inside(open(x), n => stored.has(n)).some(isFold) || topological([open(x)], n => (n.kind === 'composite' ? [open(n)] : stored.has(n) ? [] : children(n))).some(n => stored.get(n)?.form === 'partials')
+export function isComputed(x: Expr, stored: ReadonlyMap<Expr, Stored>): boolean {
+  const node = open(x), kept = stored.get(node)
+  if (kept !== undefined) return kept.form === 'partials'
+  return inside(node, n => stored.has(n)).some(isFold) || topological([node], n => (n.kind === 'composite' ? [open(n)] : stored.has(n) ? [] : children(n))).some(n => stored.get(n)?.form === 'partials')
+}
 
 /** The stretch of the summed axes that is staged; of a streamed axis it is the tile. */
 export interface Part {

@@ -36,9 +36,9 @@ export interface ValueContext {
 /** Composites stand for their definitions. */
 export const open = (e: Expr): Expr => (e.kind === 'composite' ? open(e.definition) : e)
 
-/** 0 <= i < length. */
-export const insideFacts = (i: Index, length: Size): Fact[] =>
-  [{ nonNegative: i }, { nonNegative: ix.sub(ix.sub(ix.sizeIndex(length), ix.constant(1)), i) }]
+/** 0 <= i < length, by `inset` more on both sides. */
+export const insideFacts = (i: Index, length: Size, inset = 0): Fact[] =>
+  [{ nonNegative: ix.sub(i, ix.constant(inset)) }, { nonNegative: ix.sub(ix.sub(ix.sizeIndex(length), ix.constant(1 + inset)), i) }]
 
 const insideCondition = (i: Index, length: Size, facts: readonly Fact[]): Value => {
   const n = ix.sizeIndex(length)
@@ -204,6 +204,14 @@ function windowValue(e: Of<'window'>, env: Environment, c: ValueContext): Value 
   const element = (position: Index): Value => {
     const facts = insideFacts(position, axis.size)
     return inLoop(e.arg, changed(env, [], [[e.axis, position]]), { ...c, tile: outsideOf(variable, c), safe: [...c.safe, ...facts], assumed: [...c.assumed, ...facts] })
+  }
+  if (provablyNonNegative(ix.sub(i, ix.constant(half)), c.safe) && provablyNonNegative(ix.sub(ix.sub(n, ix.constant(half + 1)), i), c.safe)) {
+    // All neighbours are there: no bounds, and the same number everywhere.
+    const near = ix.add(i, ix.sub(ix.atMost(variable, e.size - 1), ix.constant(half)))
+    return {
+      op: 'loop', monoid: e.pool === 'max' ? maxMonoid('f32') : e.pool === 'sum' ? sumMonoid('f32') : meanMonoid, variable, from: ix.zero, to: ix.constant(e.size),
+      element: element(near), position: variable, count: v.constantValue(e.size, 'f32'), dtype: 'f32',
+    }
   }
   if (e.pool === 'max') {
     // A neighbour beyond the end is replaced by the last one, which is no more than it was: no guards, and a fixed

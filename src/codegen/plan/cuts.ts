@@ -185,18 +185,26 @@ function cutForced(p: Planner, root: Expr): void {
     if (e !== root && p.due.has(e) && !p.stored.has(e) && inside(e, isStored(p)).some(x => isFold(x) || x.kind === 'window' || x.kind === 'topK' && x === e)) { cut(p, e, root, 'it is an output, so it is stored anyway'); store(p, e) }
     if (e !== root && e.kind === 'topK' && !p.stored.has(e)) { cut(p, e, root, selectionAlone); store(p, e) }
     if (e.kind === 'reduce' && e.monoid.ordered && e !== root && !p.stored.has(e)) { cut(p, e, root, 'its order of elements is fixed: one thread goes through them'); store(p, e) }
-    if (elsewhere.has(e.kind)) cutBelow(p, e, children(e))
-    // Operands of contractions are staged from arrays; only the left one of a streamed contraction may lie in registers.
-    if (e.kind === 'contract') for (const x of longAxes(e).length === 0 ? children(e) : [e.right]) if (foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
+    if (elsewhere.has(e.kind) || renamesOver(p, root, e)) cutBelow(p, e, children(e))
+    // Operands of contractions are staged from arrays; only the left one of a contraction over one axis, a streamed one, may lie in registers.
+    if (e.kind === 'contract') for (const x of longAxes(e).length === 0 || e.over.length > 1 ? children(e) : [e.right]) if (isStored(p)(x) || foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
   }
+}
+/** Whether a node gives an axis another name, and the kernel has an axis of the old one as well: a fold below lies along both. */
+function renamesOver(p: Planner, root: Expr, e: Expr): boolean {
+  const old = e.kind === 'rename' ? e.from : e.kind === 'slice' && e.as !== e.axis ? e.axis : undefined
+  if (old === undefined) return false
+  const below = new Set(inside(e, isStored(p)).filter(x => x !== e))
+  return inside(root, isStored(p)).some(x => !below.has(x) && axisOf(x, old) !== undefined)
 }
 const selectionAlone = 'selection needs the whole row, and what follows wants all blocks'
 
 /** Stores the highest nodes that hold folds; windows on the way stay with the reader, or are stored. */
 function cutBelow(p: Planner, reader: Expr, below: readonly Expr[]): void {
   for (const c of below) {
-    const e = open(c)
-    if (reader.kind === 'concat') finishParts(p, e)
+    // A concatenation evaluates one side only, so a side cannot hold a loop, and no index of what it reads can.
+    const e = open(c), oneSide = reader.kind === 'concat' || reader.kind === 'gather' && c === reader.index && inside(reader.arg, isStored(p)).some(x => x.kind === 'concat')
+    if (oneSide) finishParts(p, e)
     if (p.stored.has(e)) continue
     if (e.kind === 'topK') { cut(p, e, reader, selectionAlone); store(p, e); continue }
     const windows = holdsWindow(p, e), again = windows && (reader.kind === 'topK' || reader.kind === 'window')
@@ -205,15 +213,14 @@ function cutBelow(p: Planner, reader: Expr, below: readonly Expr[]): void {
       store(p, e)
       continue
     }
-    // A concatenation evaluates one side only, so a side cannot hold a loop.
-    const loops = reader.kind === 'concat' && windows
+    const loops = oneSide && windows
     if (foldsOf(p, e).length === 0 && !loops && !inside(e, isStored(p)).some(x => x.kind === 'topK')) continue
     if (again) { cutBelow(p, e.kind === 'window' ? e : reader, children(e)); continue }
     cut(p, e, reader, reader.kind === 'topK'
       ? 'selection reads each element several times; computing it once is cheaper'
       : `${reader.kind} reads it at other positions: ${reader.kind === 'window' ? 'pooled where it is read, each value would be computed once per neighbour' : 'each value would be computed again there'}`)
     store(p, e)
-    if (reader.kind === 'concat') finishParts(p, e)
+    if (oneSide) finishParts(p, e)
   }
 }
 

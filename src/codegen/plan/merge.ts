@@ -14,7 +14,7 @@ export function mergeGroups(groups: readonly Group[]): Group[] {
     const other = merged.find((m, i) => m.rule === g.rule && (g.rule === 'point' ? pointsFit(g, m) : g.rule === 'stream' && streamsFit(g, m)) &&
       !merged.slice(i).some(later => needs(g, later)))
     if (other === undefined) merged.push(g)
-    else merged[merged.indexOf(other)] = { ...other, roots: [...other.roots, ...g.roots], loads: without(new Map([...other.loads, ...g.loads]), [...other.roots, ...g.roots]) }
+    else merged[merged.indexOf(other)] = { ...other, roots: [...other.roots, ...g.roots], loads: without(new Map([...other.loads, ...readBy(g)]), [...other.roots, ...g.roots]) }
   }
   return merged
 }
@@ -61,9 +61,13 @@ const sameLengths = (g: Group, m: Group): boolean => g.roots.every(r => m.roots.
   return b === undefined || equalSizes(a.size, b.size)
 })))
 const memoriesOf = (s: Stored): readonly Memory[] => (s.form === 'array' ? [s.memory] : s.memories)
+/** What a group reads of what is stored before it. The rest may be written after a group that it joins, which computes it itself. */
+function readBy(g: Group): Map<Expr, Stored> {
+  const read = new Set(g.roots.flatMap(r => (g.loads.has(r.node) ? [r.node] : inside(r.node, e => g.loads.has(e) && e !== r.node).flatMap(e => children(e)).map(open))))
+  return new Map([...g.loads].filter(([e]) => read.has(e)))
+}
 /** Whether a group reads what another writes; folds that share their parts are written by one of them. */
 function needs(g: Group, before: Group): boolean {
   const written = new Set(before.roots.flatMap(r => memoriesOf(r.stored)))
-  const read = g.roots.flatMap(r => (g.loads.has(r.node) ? [r.node] : inside(r.node, e => g.loads.has(e) && e !== r.node).flatMap(e => children(e)).map(open)))
-  return read.some(e => { const s = g.loads.get(e); return s !== undefined && memoriesOf(s).some(m => written.has(m)) })
+  return [...readBy(g).values()].some(s => memoriesOf(s).some(m => written.has(m)))
 }

@@ -16,14 +16,15 @@ using f32 = float;
 
 namespace emu {
 
-constexpr u32 abiVersion = 2;
+constexpr u32 abiVersion = 3;
+constexpr u32 maxCluster = 8;            // blocks, on every GPU that has clusters
 constexpr u32 warpLanes = 32;
 constexpr u64 stackBytes = 128 << 10;  // with a guard page at its low end; 1024 threads: 128 MiB of addresses
 
 struct Index3 { u32 x, y, z; };
 
 // Why a fiber gave up the processor
-enum class Stop : u32 { none, barrier, barrierOr, shuffle, ballot, loadMatrix4, loadMatrix4Transposed, mmaBf16, mmaF16, finished, failed };
+enum class Stop : u32 { none, barrier, barrierOr, clusterBarrier, shuffle, ballot, loadMatrix4, loadMatrix4Transposed, mmaBf16, mmaF16, finished, failed };
 
 // What a kernel did wrong; the library writes the sentence
 enum class Wrong : u32 {
@@ -35,10 +36,28 @@ enum class Wrong : u32 {
   argument,         // a: address, b: alignment wanted
   shuffleLane,      // a: the lane asked for
   undefined,        // text: what; a, b: operands
-  race,             // a: index, b: the other thread, and its line above bit 32, c: the other's Access
-  beforeWait,       // a: index, b: the line of the asynchronous copy
-  uninitialised,    // a: index
+  peerRank,         // a: the rank asked for, b: blocks of the cluster
+  peerEnded,        // a: the rank
+  race,             // a, b, c, where: as globalIndex; shared; other
+  beforeWait,       // the same; other: the asynchronous copy
+  uninitialised,    // a, b, c, where: as globalIndex; shared
+  peerRace,         // the same as race, of another block's shared memory
+  peerRaceWrite,    // the same, of the own block's; other: the reading block, whose thread is not known
+  peerUnwritten,    // the same; other: the block
 };
+
+enum class Access : u32 { read, write, atomic, copy };
+
+// The other of two that must not meet
+struct Other {
+  u32 thread;       // in its block; several: more than one thread
+  u64 block;        // counted along the grid
+  bool elsewhere;   // the block is another one
+  i32 line;
+  Access access;
+};
+constexpr u16 several = 0xffff;
+
 struct Failure {
   Wrong wrong;
   i32 line;         // in the text that was compiled; 0: not known
@@ -47,17 +66,31 @@ struct Failure {
   u64 b, c;
   const void* where;
   const char* text;
+  bool shared = false;
+  Other other{};
 };
 
 struct Fiber;
 
-// Who touched a byte of shared memory last, in which stretch between two barriers
+// Who touched a byte last, in which stretch between two barriers (an epoch: none is ever used twice, nor by two blocks)
 struct Shadow {
   u32 writeEpoch, readEpoch;
   i32 writeLine, readLine;
   u16 writer, reader;
   bool atomic;
   bool inFlight;              // an asynchronous copy that its thread has not waited for
+  u32 peerEpoch;              // of the block of the cluster that read it last
+  i32 peerLine;
+};
+
+// The blocks of a cluster, as their threads see each other's shared memory
+struct Cluster {
+  u32 size;
+  u32 begin, since;           // the first epoch of all, and the first one behind the last cluster barrier
+  u8* arenas[maxCluster];
+  Shadow* shadows[maxCluster];
+  u32 first[maxCluster];      // the block's first epoch
+  bool ended[maxCluster];
 };
 
 // What a lane offers to a multiplication: registers of its own stack, which the library reads and writes when all are there
@@ -72,29 +105,37 @@ struct MatrixRow {
   u32* to;
 };
 
-// An asynchronous copy of 16 bytes that has not landed
+// Elements that a watched kernel reads or writes as one
+struct Touch {
+  const void* base;           // of their array, which has count elements
+  u64 index, count;
+  u32 elementBytes, bytes;    // bytes: of all that are touched
+  bool shared;
+  Access access;
+  i32 line;
+};
+
+// An asynchronous copy of 16 bytes
 struct Copy {
   u8* to;
   const u8* from;             // null: zeros
-  u64 index;                  // of the target's first element in its array
-  i32 line;
-  u32 group;                  // how many groups its thread had committed before it
 };
-// The library's part of them: each thread has a queue
-struct CopyQueues {
-  void (*start)(Fiber*, const Copy&);
+// What the library does for a kernel beside stop and fail
+struct Services {
+  void (*copy)(Fiber*, const Copy&);     // starts one; each thread has a queue of its own
   void (*commit)(Fiber*);
-  const Copy* (*land)(Fiber*, u32 but);  // the next copy of all groups but the last ones, now in memory; null: there is none
+  void (*wait)(Fiber*, u32 but);         // for all groups but the last ones
+  void (*touch)(Fiber*, const Touch&);   // before each access of a watched kernel
+  void (*touchPeer)(Fiber*, const Touch&, u32 rank);  // to shared memory of that block of the cluster; base: as the own one's
 };
 
 struct Warp {
-  Shadow* shadow;             // of the block's arena
-  u32 epoch;                  // counts barriers, of all blocks that the worker has run
-  u32 firstEpoch;             // the block's first
+  const Services* services;
   Fiber* lanes[warpLanes];    // null: not started, exited or never existed
   u32 exists;                 // the set of lanes that the block has
   u32 ballot;
-  const CopyQueues* copies;
+  const Cluster* cluster;     // null: the block is alone
+  u32 rank;                   // in the cluster
   u64 slots[2][warpLanes][2]; // what lanes offer to the others: a fast lane may be one exchange ahead, or have exited, never two
 };
 
@@ -130,6 +171,7 @@ __attribute__((always_inline)) inline Fiber* self() { return fiberOf(reinterpret
 struct Extent {
   u8* begin;
   u64 bytes;
+  Shadow* shadow = nullptr;   // one per byte, where the kernel is watched
 };
 
 // One per kernel, exported as weftKernel_NAME
@@ -139,7 +181,9 @@ struct Kernel {
   const u32* argumentBytes;
   const bool* argumentIsPointer;
   void (*run)(const void* const* arguments, const Extent* extents);
+  u32 cluster;              // neighbouring blocks that run together
   const char* const* text;  // the source, to quote a failure's line
+  bool watched;             // it tells of every access to memory
 };
 
 }  // namespace emu

@@ -1,7 +1,7 @@
 // Memory as kernels see it. On CUDA `Global<T>` is T* and `Shared<T, N>` is T (&)[N]; here both carry their bounds and
 // give elements out as `Ref<T>`, which checks when the element is read or written, not when its address is formed.
-// Ref::read and Ref::write (and the vector forms below) are the only places where kernels touch memory: shadow checks,
-// race detection and counters belong there.
+// Ref::read and Ref::write (and the vector forms below) are the only places where kernels touch memory: there a watched
+// kernel tells of it.
 //
 // Optimised, everything but the address, the index and the count disappears: an access is a compare, a branch that is
 // never taken and a load. `auto x = p[i]` names the element, not its value: kernels write the type. What a kernel hands
@@ -54,12 +54,12 @@ template <class T, bool shared> struct Ref {
   }
   __attribute__((always_inline)) Value read() const {
     T* element = at(false);
-    if (shared) touch(element, sizeof(T), index, Access::read, line);
+    touch<shared>(base, index, count, 1, Access::read, line);
     return *element;
   }
   __attribute__((always_inline)) void write(Value v) const {
     T* element = at(true);
-    if (shared) touch(element, sizeof(T), index, Access::write, line);
+    touch<shared>(base, index, count, 1, Access::write, line);
     *element = v;
   }
 
@@ -121,7 +121,7 @@ template <class T, bool shared> struct Pointer {
   }
   template <int N> __attribute__((always_inline)) T* vector(bool write, i32 line) const {
     T* at = place<N>(write, line);
-    if (shared) touch(at, sizeof(T) * N, index, write ? Access::write : Access::read, line);
+    touch<shared>(base, index, count, N, write ? Access::write : Access::read, line);
     return at;
   }
 };
@@ -175,7 +175,7 @@ template <class To, class T, int N> __attribute__((always_inline)) inline void s
 template <class T, int N> inline T fetchAdd(const Shared<T, N>& array, const Index& i, Value<T> n) {
   const Ref<T, true> element = array[i];
   T* at = element.at(true);
-  touch(at, sizeof(T), element.index, Access::atomic, element.line);
+  touch<true>(element.base, element.index, N, 1, Access::atomic, element.line);
   const T before = *at;
   *at = T(before + n);
   return before;

@@ -26,7 +26,7 @@ export interface MissingCompiler {
 export interface HostOptions {
   /** -O0, -O1 or -O2. Fuzzing many small kernels is quicker with 1; 2 is the default. */
   readonly optimise?: 0 | 1 | 2
-  /** Finds races in shared memory in any order of threads. Shared accesses take 4 to 10 times as long. */
+  /** Follows every byte of memory: finds races, copies read before their wait and reads of what nobody wrote in any order of threads. An access takes some 20 times as long. */
   readonly races?: boolean
   /** Where the precompiled header and temporary files go: without it a new folder, whose header serves this process only. */
   readonly cacheDir?: string
@@ -34,7 +34,7 @@ export interface HostOptions {
 
 let privateDir: string | undefined   // a fixed name in a shared folder could be somebody else's
 const sourceDir = fileURLToPath(new URL('.', import.meta.url))
-const libraryParts = ['executor', 'copies', 'matrices', 'orders', 'faults', 'pool', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
+const libraryParts = ['executor', 'cluster', 'copies', 'matrices', 'watch', 'orders', 'faults', 'pool', 'source', 'failures', 'memory', 'queue', 'driver-device', 'driver-memory', 'driver-work', 'driver-stream']
 
 // ---- the compiler ----
 
@@ -109,7 +109,7 @@ function processorFlags(): readonly string[] {
 function kernelFlags(compiler: HostCompiler, { optimise = 2, races = false }: HostOptions): readonly string[] {
   const isClang = /clang/i.test(compiler.version)
   // The handlers that these checks call are in registration.h: no sanitizer library is linked
-  const checks = [isClang ? 'array-bounds' : 'bounds-strict', 'shift-exponent', 'integer-divide-by-zero', 'signed-integer-overflow', 'float-cast-overflow']
+  const checks = [isClang ? 'array-bounds' : 'bounds-strict', 'shift-exponent', 'integer-divide-by-zero', 'signed-integer-overflow', 'float-cast-overflow', 'return', 'unreachable']
   return [
     '-std=c++17', `-O${optimise}`, '-fPIC', '-fvisibility=hidden', '-w', ...processorFlags(), ...(races ? ['-DWEFT_CHECK_RACES'] : []),
     '-ffp-contract=off',   // a * b + c rounds twice unless the text says multiplyAdd
@@ -150,7 +150,7 @@ function sourceDigest(extension: string): string {
  */
 export async function buildEmulatorLibrary(cacheDir: string, again = false): Promise<string> {
   const compiler = neededCompiler()
-  const flags = ['-std=c++17', '-O1', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
+  const flags = ['-std=c++17', '-O2', '-fPIC', '-fvisibility=hidden', '-U_FORTIFY_SOURCE', '-pthread', ...(process.arch === 'x64' ? ['-fcf-protection=none'] : [])]
   const name = `libweft-emulator-${digest([compiler.path, compiler.version, ...flags, sourceDigest('.h'), sourceDigest('.cpp')])}.so`
   const path = join(cacheDir, name)
   const underWay = librariesUnderWay.get(path) ?? buildLibrary(compiler, flags, path, again).finally(() => librariesUnderWay.delete(path))
@@ -202,10 +202,13 @@ function hostUnit(text: string, kernels: readonly string[]): string {
     text,
     '#line 1 "registration"',
     `static const char* const weftSource = R"${fence}(${text})${fence}";`,
-    ...kernels.map((name) => `WEFT_KERNEL(${name}, &weftSource)`),
+    ...kernels.map((name) => `WEFT_KERNEL(${name}, ${clusterOf(text, name)}, &weftSource)`),
     '',
   ].join('\n')
 }
+
+/** What stands in `__cluster_dims__` of a kernel: a constant, by number or by name. */
+const clusterOf = (text: string, name: string): string => new RegExp(`__cluster_dims__\\(([^(),]+)\\)[^;{}]*?\\b${name}\\s*\\(`).exec(text)?.[1] ?? '1'
 
 const headersUnderWay = new Map<string, Promise<string>>()
 
@@ -272,11 +275,13 @@ function run(compiler: HostCompiler, args: readonly string[], input: string, wha
     const messages: Buffer[] = []
     child.stderr.on('data', (data: Buffer) => messages.push(data))
     child.stdin.on('error', () => undefined)   // a compiler that dies early says so by its exit status
-    child.on('error', (cause) => reject(new WeftError('host-compile', `${compiler.path} cannot be started.`, { cause })))
+    child.on('error', (cause) => reject(new WeftError('host-compile', `${compiler.path} cannot be started: ${cause.message}`, { cause, fix: 'look at its rights and at the memory that is free, or name another compiler in CXX' })))
     child.on('close', (code, signal) => {
       if (code === 0) return resolve()
       const text = Buffer.concat(messages).toString('utf8').trim()
-      reject(new WeftError('host-compile', `The host's C++ compiler refuses ${what} (${signal ?? `exit ${code}`}):\n${text}`))
+      reject(new WeftError('host-compile', `The host's C++ compiler refuses ${what} (${signal ?? `exit ${code}`}):\n${text}`, {
+        fix: signal === null ? 'this is a defect of Weft, unless the text is yours: report it with the lines above' : 'it was ended from outside, most often for want of memory: try again with fewer programs running',
+      }))
     })
     child.stdin.end(input)
   })

@@ -26,31 +26,30 @@ bool landsAtOnce(Worker& worker) {
   }
 }
 
-void start(Fiber* fiber, const Copy& started) {
-  ThreadCopies& queue = queueOf(fiber);
-  queue.waiting.push_back({started, landsAtOnce(*static_cast<Worker*>(fiber->worker))});
-  QueuedCopy& last = queue.waiting.back();
-  last.copy.group = queue.committed;
-  if (last.landed) return copy(last.copy);
-  for (u32 i = 0; i < 4; ++i) std::memcpy(last.copy.to + 4 * i, &inFlight, 4);
-}
-
-void commit(Fiber* fiber) { ++queueOf(fiber).committed; }
-
-const Copy* land(Fiber* fiber, u32 but) {
-  ThreadCopies& queue = queueOf(fiber);
-  if (queue.first == queue.waiting.size() || queue.waiting[queue.first].copy.group + u64(but) >= queue.committed) {
-    queue.waiting.erase(queue.waiting.begin(), queue.waiting.begin() + std::ptrdiff_t(queue.first));
-    queue.first = 0;
-    return nullptr;
-  }
-  QueuedCopy& next = queue.waiting[queue.first++];
-  if (!next.landed) copy(next.copy);
-  return &next.copy;
-}
-
 }  // namespace
 
-const CopyQueues copyQueues = {start, commit, land};
+void startCopy(Fiber* fiber, const Copy& started) {
+  ThreadCopies& queue = queueOf(fiber);
+  Worker& worker = *static_cast<Worker*>(fiber->worker);
+  const bool atOnce = landsAtOnce(worker);
+  worker.allocating = true;
+  queue.waiting.push_back({started, queue.committed, atOnce});
+  worker.allocating = false;
+  if (atOnce) return copy(started);
+  for (u32 i = 0; i < 4; ++i) std::memcpy(started.to + 4 * i, &inFlight, 4);
+}
+
+void commitCopies(Fiber* fiber) { ++queueOf(fiber).committed; }
+
+void waitForCopies(Fiber* fiber, u32 but) {
+  Worker& worker = *static_cast<Worker*>(fiber->worker);
+  ThreadCopies& queue = queueOf(fiber);
+  auto next = queue.waiting.begin();
+  for (; next != queue.waiting.end() && next->group + u64(but) < queue.committed; ++next) {
+    if (!next->landed) copy(next->copy);
+    if (worker.launch->kernel->watched) settle(worker, next->copy.to, 16);
+  }
+  queue.waiting.erase(queue.waiting.begin(), next);
+}
 
 }  // namespace emu

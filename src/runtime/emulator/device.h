@@ -17,6 +17,7 @@ enum : int {
   success = 0, invalidValue = 1, outOfMemory = 2, notInitialised = 3, invalidDevice = 101, invalidImage = 200, invalidContext = 201,
   invalidHandle = 400, notFound = 500, notReady = 600, illegalState = 401, notSupported = 801, captureUnsupported = 900,
   captureInvalidated = 901, captureUnmatched = 903, captureWrongStream = 905, captureImplicit = 906, noBinary = 209,
+  invalidClusterSize = 912,
 };
 
 using Operation = std::function<void()>;

@@ -40,6 +40,7 @@ const ErrorText errors[] = {
   {903, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not ended in the same stream as it began"},
   {905, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"},
   {906, "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT", "operation would make the legacy stream depend on a capturing blocking stream"},
+  {912, "CUDA_ERROR_INVALID_CLUSTER_SIZE", "invalid cluster size"},
   {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 const ErrorText* errorText(int code) {

@@ -28,11 +28,11 @@ int copyToDevice(u64 to, const void* from, size_t bytes, Stream* stream) {
   if (bytes == 0) return success;
   if (from == nullptr || !insideAllocation(to, bytes)) return invalidValue;
   if (stream->capture != nullptr)  // a graph reads the host's memory each time
-    return submit(stream, checked(to, bytes, "copy to the device", [=] { std::memcpy(at(to), from, bytes); }));
+    return submit(stream, checked(to, bytes, "copy to the device", [=] { std::memcpy(at(to), from, bytes), markWritten(to, bytes); }));
   const std::shared_ptr<u8> staged(static_cast<u8*>(std::malloc(bytes)), std::free);
   if (staged == nullptr) return outOfMemory;
   std::memcpy(staged.get(), from, bytes);
-  return submit(stream, checked(to, bytes, "copy to the device", [=] { std::memcpy(at(to), staged.get(), bytes); }));
+  return submit(stream, checked(to, bytes, "copy to the device", [=] { std::memcpy(at(to), staged.get(), bytes), markWritten(to, bytes); }));
 }
 
 int copyToHost(void* to, u64 from, size_t bytes, Stream* stream, bool wait) {
@@ -46,7 +46,7 @@ int copyToHost(void* to, u64 from, size_t bytes, Stream* stream, bool wait) {
 int copyOnDevice(u64 to, u64 from, size_t bytes, Stream* stream) {
   if (bytes == 0) return success;
   if (!insideAllocation(to, bytes) || !insideAllocation(from, bytes)) return invalidValue;
-  return submit(stream, checked(to, bytes, "copy on the device", checked(from, bytes, "copy on the device", [=] { std::memmove(at(to), at(from), bytes); })));
+  return submit(stream, checked(to, bytes, "copy on the device", checked(from, bytes, "copy on the device", [=] { std::memmove(at(to), at(from), bytes), markWritten(to, bytes); })));
 }
 
 template <class T> int fill(u64 to, T value, size_t count, Stream* stream) {
@@ -55,6 +55,7 @@ template <class T> int fill(u64 to, T value, size_t count, Stream* stream) {
   return submit(stream, checked(to, count * sizeof(T), "fill", [=] {
     T* const begin = reinterpret_cast<T*>(to);
     for (size_t i = 0; i < count; ++i) begin[i] = value;
+    markWritten(to, count * sizeof(T));
   }));
 }
 

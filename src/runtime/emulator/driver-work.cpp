@@ -160,6 +160,7 @@ WEFT_ENTRY cuLaunchKernel(void* handle, unsigned gridX, unsigned gridY, unsigned
   if (gridX == 0 || gridY == 0 || gridZ == 0 || gridX > 2147483647u || gridY > 65535 || gridZ > 65535) return invalidValue;
   if (blockX == 0 || blockY == 0 || blockZ == 0 || blockX > 1024 || blockY > 1024 || blockZ > 64 || u64(blockX) * blockY * blockZ > 1024) return invalidValue;
   if (sharedBytes > function.maxSharedBytes) return invalidValue;
+  if (gridX % kernel.cluster != 0) return invalidClusterSize;
   if (extra != nullptr) return notSupported;
   if (kernel.argumentCount > 0 && parameters == nullptr) return invalidValue;
 
@@ -170,6 +171,7 @@ WEFT_ENTRY cuLaunchKernel(void* handle, unsigned gridX, unsigned gridY, unsigned
   model->block = {blockX, blockY, blockZ};
   model->sharedBytes = sharedBytes;
   model->blocks = u64(gridX) * gridY * gridZ;
+  model->cluster = kernel.cluster;
   model->order = currentOrder();
   std::vector<size_t> places;
   for (u32 i = 0; i < kernel.argumentCount; ++i) {
@@ -184,16 +186,17 @@ WEFT_ENTRY cuLaunchKernel(void* handle, unsigned gridX, unsigned gridY, unsigned
     if (stickyError() != 0) return;
     Launch launch;
     launch.kernel = model->kernel, launch.name = model->name, launch.grid = model->grid, launch.block = model->block;
-    launch.sharedBytes = model->sharedBytes, launch.blocks = model->blocks, launch.order = model->order, launch.arguments = model->arguments;
+    launch.sharedBytes = model->sharedBytes, launch.blocks = model->blocks, launch.cluster = model->cluster, launch.order = model->order, launch.arguments = model->arguments;
     for (size_t i = 0; i < launch.arguments.size(); ++i) {
       Extent extent{nullptr, 0};
+      std::vector<Range> written;
       if (launch.kernel->argumentIsPointer[i]) {
         u64 address;
         std::memcpy(&address, launch.arguments[i], 8);
-        Allocation found;
-        if (findAllocation(address, found)) extent = {found.begin, found.bytes};
+        if (const int error = lend(address, launch.kernel->watched, extent, written)) return poison(error, "kernel '" + launch.name + "': no addresses are left to watch its memory");
       }
       launch.extents.push_back(extent);
+      launch.written.push_back(std::move(written));
     }
     runLaunch(launch);
     if (launch.failed) poison(launch.report.error, launch.report.text);
@@ -210,12 +213,15 @@ struct LaunchConfig {
   const LaunchAttribute* attributes;
   unsigned attributeCount;
 };
-// Attributes that do not change what is computed are taken; clusters of more than one block are not there
+// Attributes that do not change what is computed are taken, and the cluster that the kernel was compiled for
 WEFT_ENTRY cuLaunchKernelEx(const LaunchConfig* config, void* handle, void** parameters, void** extra) {
   if (config == nullptr) return invalidValue;
   for (unsigned i = 0; i < config->attributeCount; ++i) {
     const LaunchAttribute& attribute = config->attributes[i];
-    if (attribute.id == 4 && (attribute.value[0] > 1 || attribute.value[1] > 1 || attribute.value[2] > 1)) return notSupported;
+    if (attribute.id != 4) continue;
+    if (!isOneOf(device().functions, handle)) return invalidHandle;
+    const u32 compiled = static_cast<Function*>(handle)->kernel->cluster;
+    if (attribute.value[0] != compiled || attribute.value[1] != 1 || attribute.value[2] != 1) return compiled == 1 ? notSupported : invalidClusterSize;
   }
   return cuLaunchKernel(handle, config->grid[0], config->grid[1], config->grid[2], config->block[0], config->block[1], config->block[2],
                         config->sharedBytes, config->stream, parameters, extra);

@@ -3,6 +3,7 @@
 //   abi.h          the record of the thread that a kernel runs as
 //   accessors.h    Global<T>, Shared<T, N>: pointers and arrays with bounds
 //   races.h        what WEFT_CHECK_RACES adds to them
+//   cluster.h      shared memory of the other blocks of a cluster
 //   numbers.h      bits, 16-bit numbers
 //   emulator.h     types, thread indices, barriers, shuffles
 //   cooperation.h  asynchronous copies and what tensor cores do
@@ -14,6 +15,7 @@
 #include "abi.h"
 #include "accessors.h"
 #include "numbers.h"
+#include "cluster.h"
 
 struct f16 { u16 bits; };
 struct bf16 { u16 bits; };
@@ -24,6 +26,7 @@ struct bf16 { u16 bits; };
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __restrict__ __restrict
 
 using uint3 = emu::Index3;

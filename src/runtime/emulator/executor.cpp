@@ -2,6 +2,8 @@
 // runs until it meets a barrier or an exchange of its warp, fails, or ends.
 #include "worker.h"
 #include <cstring>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 namespace emu {
@@ -31,33 +33,21 @@ void fiberEntry() {
   stopFiber(fiber, Stop::finished, 0);
 }
 
-std::string place(Index3 at) {
-  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
-}
 Index3 threadAt(const Launch& launch, u32 linear) {
   return {linear % launch.block.x, linear / launch.block.x % launch.block.y, linear / launch.block.x / launch.block.y};
 }
 
-void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line) {
-  Launch& launch = *worker.launch;
-  std::string text = "kernel '" + launch.name + "', block " + place(worker.block) + who;
-  if (line > 0) text += ", line " + std::to_string(line);
-  text += ": " + what + quoteLine(launch, line);
-  if (!launch.failed.exchange(true)) launch.report = {error, text};
-  launch.stop = true;
-}
-
 std::string threadOf(const Worker& worker, u32 warp, u32 lane) {
-  return place(threadAt(*worker.launch, warp * warpLanes + lane));
+  return placeText(threadAt(*worker.launch, warp * warpLanes + lane));
 }
 
-// One line of text per place, so that a message has both
-std::string other(const Launch& launch, i32 line) { return "line " + std::to_string(line) + quoteLine(launch, line); }
+std::string atLine(i32 line) { return " at line " + std::to_string(line); }
 
 const char* word(Stop stopped) {
   switch (stopped) {
     case Stop::barrier: return "a barrier";
     case Stop::barrierOr: return "a barrier with a vote";
+    case Stop::clusterBarrier: return "a cluster barrier";
     case Stop::shuffle: return "a shuffle";
     case Stop::ballot: return "a ballot";
     case Stop::loadMatrix4: return "a matrix load";
@@ -69,6 +59,21 @@ const char* word(Stop stopped) {
 }
 
 }  // namespace
+
+std::string placeText(Index3 at) {
+  return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
+}
+std::string threadName(const Fiber* fiber) { return placeText(fiber->thread); }
+
+void report(Worker& worker, int error, const std::string& who, const std::string& what, i32 line, i32 otherLine) {
+  Launch& launch = *worker.launch;
+  std::string text = "kernel '" + launch.name + "', block " + placeText(worker.block) + who;
+  if (line > 0) text += ", line " + std::to_string(line);
+  text += ": " + what + quoteLine(launch, line);
+  if (otherLine != line) text += quoteLine(launch, otherLine);
+  if (!launch.failed.exchange(true)) launch.report = {error, text};
+  launch.stop = true;
+}
 
 // Starts or continues one thread. False: the kernel failed
 bool runThread(Worker& worker, u32 w, u32 lane) {
@@ -103,7 +108,8 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
   state.ready &= ~bit;
   switch (fiber->stopped) {
     case Stop::barrier:
-    case Stop::barrierOr: state.atBarrier |= bit; return true;
+    case Stop::barrierOr:
+    case Stop::clusterBarrier: state.atBarrier |= bit; return true;
     case Stop::shuffle:
     case Stop::ballot:
     case Stop::loadMatrix4:
@@ -119,13 +125,10 @@ bool runThread(Worker& worker, u32 w, u32 lane) {
   }
   const std::string who = ", thread " + threadOf(worker, w, lane);
   if (worker.fault != nullptr) {
-    report(worker, worker.faultError, who, worker.fault, 0);
+    report(worker, worker.faultError, who, worker.fault + neighbourOf(launch, worker.faultAddress), 0);
     worker.fault = nullptr;
   } else {
-    const Wrong wrong = worker.failure.wrong;
-    const int error = wrong == Wrong::globalIndex || wrong == Wrong::sharedIndex || wrong == Wrong::sharedPlace ? illegalAddress
-      : wrong == Wrong::globalAlignment || wrong == Wrong::sharedAlignment || wrong == Wrong::argument ? misalignedAddress : launchFailed;
-    report(worker, error, who, describe(launch, worker.failure), worker.failure.line);
+    report(worker, errorOf(worker.failure.wrong), who, describe(launch, worker.failure, worker.arena), worker.failure.line, worker.failure.other.line);
   }
   return false;
 }
@@ -139,13 +142,13 @@ bool exchange(Worker& worker, u32 w) {
   const std::string who = ", thread " + threadOf(worker, w, lowest(state.exchanging));
   if (state.exited != 0) {
     report(worker, launchFailed, who, std::string("waits in ") + word(first->stopped) + " for thread " +
-      threadOf(worker, w, lowest(state.exited)) + " of its warp, which has exited", first->line);
+      threadOf(worker, w, lowest(state.exited)) + " of its warp, which has exited: on a GPU the result is undefined", first->line);
     return false;
   }
   if (state.atBarrier != 0) {
     const u32 lane = lowest(state.atBarrier);
     report(worker, launchFailed, who, std::string("waits in ") + word(first->stopped) + " for thread " + threadOf(worker, w, lane) +
-      " of its warp, which waits at the barrier of " + other(*worker.launch, warp.lanes[lane]->line), first->line);
+      " of its warp, which waits at a barrier" + atLine(warp.lanes[lane]->line) + ": on a GPU the result is undefined", first->line, warp.lanes[lane]->line);
     return false;
   }
   u32 votes = 0;
@@ -154,7 +157,7 @@ bool exchange(Worker& worker, u32 w) {
     const Fiber* fiber = warp.lanes[lane];
     if (fiber->line != first->line || fiber->stopped != first->stopped) {
       report(worker, launchFailed, who, std::string("is in ") + word(first->stopped) + " while thread " + threadOf(worker, w, lane) +
-        " of its warp is in " + word(fiber->stopped) + " at " + other(*worker.launch, fiber->line), first->line);
+        " of its warp is in " + word(fiber->stopped) + atLine(fiber->line) + ": on a GPU the result is undefined", first->line, fiber->line);
       return false;
     }
     votes |= u32(warp.slots[fiber->parity][lane][0] & 1) << lane;
@@ -175,33 +178,40 @@ bool exchange(Worker& worker, u32 w) {
 
 namespace {
 
-void growArena(Worker& worker, u64 bytes) {
+constexpr Services services = {startCopy, commitCopies, waitForCopies, touch, touchPeer};
+
+// Between two guard pages, its end at the one behind, whatever the launch asks for
+void placeArena(Worker& worker, u64 bytes) {
   const auto map = [](u64 size) {
     void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) __builtin_trap();
-    return at;
+    return static_cast<u8*>(at);
   };
-  if (worker.arena != nullptr) {
-    munmap(worker.arena, worker.arenaBytes);
-    munmap(worker.shadow, worker.arenaBytes * sizeof(Shadow));
+  const u64 guard = guardBytes(), aligned = (bytes + 1023) & ~1023ull;
+  if (worker.arenaEnd == nullptr || bytes > worker.arenaBytes) {
+    if (worker.arenaEnd != nullptr) {
+      munmap(worker.arenaEnd - worker.arenaBytes - guard, worker.arenaBytes + 2 * guard);
+      munmap(worker.shadow, worker.arenaBytes * sizeof(Shadow));
+    }
+    worker.arenaBytes = (bytes + 65536) & ~65535ull;
+    u8* const begin = map(worker.arenaBytes + 2 * guard) + guard;
+    worker.arenaEnd = begin + worker.arenaBytes;
+    if (mprotect(begin - guard, guard, PROT_NONE) != 0 || mprotect(worker.arenaEnd, guard, PROT_NONE) != 0) __builtin_trap();
+    worker.shadow = reinterpret_cast<Shadow*>(map(worker.arenaBytes * sizeof(Shadow)));
   }
-  worker.arenaBytes = (bytes + 65535) & ~65535ull;
-  worker.arena = static_cast<u8*>(map(worker.arenaBytes));
-  worker.shadow = static_cast<Shadow*>(map(worker.arenaBytes * sizeof(Shadow)));
+  worker.arena = worker.arenaEnd - aligned;
 }
 
 void nextEpoch(Worker& worker) {
-  ++worker.epoch;
-  for (u32 w = 0; w < worker.warpCount; ++w) {
-    worker.warps[w].shadow = worker.shadow;
-    worker.warps[w].epoch = worker.epoch;
-  }
+  worker.epoch = ++*worker.clock;
+  std::vector<Launch::Start>& starts = worker.launch->starts;
+  if (worker.launch->kernel->watched && (starts.empty() || starts.back().block != worker.number)) starts.push_back({worker.epoch, worker.number});
 }
 
-// When no warp can run: opens the barrier. False: the block is done, or cannot go on
-bool openBarrier(Worker& worker) {
+// When no warp can run: opens the barrier, unless it is the cluster's
+Turn openBarrier(Worker& worker) {
   const Fiber* first = nullptr;
-  u32 firstWarp = 0, firstLane = 0, exitedWarp = maxWarps, count = 0;
+  u32 firstWarp = 0, firstLane = 0, exitedWarp = maxWarps;
   bool any = false;
   for (u32 w = 0; w < worker.warpCount; ++w) {
     const WarpState& state = worker.states[w];
@@ -212,36 +222,50 @@ bool openBarrier(Worker& worker) {
       if (first == nullptr) first = fiber, firstWarp = w, firstLane = lane;
       if (fiber->line != first->line || fiber->stopped != first->stopped) {
         report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("is at ") + word(first->stopped) +
-          " while thread " + threadOf(worker, w, lane) + " is at " + word(fiber->stopped) + " at " + other(*worker.launch, fiber->line), first->line);
-        return false;
+          " while thread " + threadOf(worker, w, lane) + " is at " + word(fiber->stopped) + atLine(fiber->line) + ": a GPU may take them for one barrier, or wait forever", first->line, fiber->line);
+        return Turn::over;
       }
       any |= fiber->stopped == Stop::barrierOr && fiber->anyVote;
-      ++count;
     }
   }
-  if (first == nullptr) return false;
+  if (first == nullptr) return Turn::over;
   if (exitedWarp != maxWarps) {
     report(worker, launchFailed, ", thread " + threadOf(worker, firstWarp, firstLane), std::string("waits at ") + word(first->stopped) +
       " for thread " + threadOf(worker, exitedWarp, lowest(worker.states[exitedWarp].exited)) + ", which has exited", first->line);
-    return false;
+    return Turn::over;
   }
-  nextEpoch(worker);
-  for (u32 w = 0; w < worker.warpCount; ++w) {
-    WarpState& state = worker.states[w];
-    for (u32 rest = state.atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
-    state.ready = state.atBarrier;
-    state.atBarrier = 0;
-  }
-  return true;
+  if (first->stopped == Stop::clusterBarrier && worker.warps[0].cluster != nullptr) return Turn::cluster;
+  if (first->stopped == Stop::barrierOr)
+    for (u32 w = 0; w < worker.warpCount; ++w)
+      for (u32 rest = worker.states[w].atBarrier; rest != 0; rest &= rest - 1) worker.warps[w].lanes[lowest(rest)]->anyVote = any;
+  releaseBarrier(worker);
+  return Turn::again;
 }
 
 }  // namespace
 
+void releaseBarrier(Worker& worker) {
+  nextEpoch(worker);
+  for (u32 w = 0; w < worker.warpCount; ++w) {
+    WarpState& state = worker.states[w];
+    state.ready = state.atBarrier;
+    state.atBarrier = 0;
+  }
+}
+
+const Fiber* waitingFiber(const Worker& worker) {
+  for (u32 w = 0; w < worker.warpCount; ++w)
+    if (worker.states[w].atBarrier != 0) return worker.warps[w].lanes[lowest(worker.states[w].atBarrier)];
+  return nullptr;
+}
+
+Turn runTurn(Worker& worker) { return runPhase(worker, worker.launch->order) ? openBarrier(worker) : Turn::over; }
+
 Worker* makeWorker() { return new Worker; }
 
-void runBlock(Worker* at, Launch& launch, u64 block) {
-  Worker& worker = *at;
+void startBlock(Worker& worker, Launch& launch, u64 block) {
   worker.launch = &launch;
+  worker.number = block;
   worker.block = {u32(block % launch.grid.x), u32(block / launch.grid.x % launch.grid.y), u32(block / launch.grid.x / launch.grid.y)};
   worker.random = mix(launch.order.seed ^ mix(block));
   const u32 threads = launch.block.x * launch.block.y * launch.block.z;
@@ -252,15 +276,16 @@ void runBlock(Worker* at, Launch& launch, u64 block) {
     worker.states[w] = {mask, mask, 0, 0, 0};
     std::memset(worker.warps[w].lanes, 0, sizeof worker.warps[w].lanes);
     worker.warps[w].exists = mask;
-    worker.warps[w].copies = &copyQueues;
+    worker.warps[w].services = &services;
+    worker.warps[w].cluster = nullptr, worker.warps[w].rank = 0;
   }
-  if (launch.sharedBytes > worker.arenaBytes) growArena(worker, launch.sharedBytes);
+  placeArena(worker, launch.sharedBytes);
   nextEpoch(worker);
-  for (u32 w = 0; w < worker.warpCount; ++w) worker.warps[w].firstEpoch = worker.epoch;
+  worker.firstEpoch = worker.epoch;
   for (u64 i = 0; i < (u64(launch.sharedBytes) + 3) / 4; ++i) reinterpret_cast<u32*>(worker.arena)[i] = untouched;
+}
 
-  while (runPhase(worker, launch.order) && openBarrier(worker)) {}
-
+void endBlock(Worker& worker) {
   for (u32 w = 0; w < worker.warpCount; ++w)
     for (Fiber* fiber : worker.warps[w].lanes)
       if (fiber != nullptr) worker.stacks.giveBack(fiber);
@@ -269,11 +294,28 @@ void runBlock(Worker* at, Launch& launch, u64 block) {
   worker.switches = 0;
 }
 
-Fiber* runningFiber(Worker* worker) { return worker->current; }
+void runBlock(Worker* worker, Launch& launch, u64 block) {
+  startBlock(*worker, launch, block);
+  while (runTurn(*worker) == Turn::again) {}
+  endBlock(*worker);
+}
 
-void abandonFiber(Worker* worker, int error, const char* sentence) {
+Fiber* runningFiber(Worker* worker) { return worker->current; }
+i64 sharedByte(Worker* worker, u64 address) {
+  const u64 end = reinterpret_cast<u64>(worker->arenaEnd);
+  return address >= end && address < end + guardBytes() ? i64(address - reinterpret_cast<u64>(worker->arena)) : -1;
+}
+bool mayBeAbandoned(Worker* worker) { return !worker->allocating; }
+
+void abandonFiber(Worker* worker, int error, const char* sentence, u64 address) {
   Fiber* fiber = worker->current;
+  worker->current = nullptr;  // from here on pokes do nothing
   worker->fault = sentence;
+  worker->faultAddress = address;
+  sigset_t poke;              // what onPoke left blocked
+  sigemptyset(&poke);
+  sigaddset(&poke, pokeSignal());
+  pthread_sigmask(SIG_UNBLOCK, &poke, nullptr);
   worker->faultError = error;
   fiber->stopped = Stop::failed;
   emuSwitch(&fiber->stackPointer, worker->scheduler);

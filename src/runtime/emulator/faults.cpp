@@ -56,14 +56,16 @@ void onFault(int signal, siginfo_t* info, void* context) {
       std::snprintf(sentence, sizeof sentence, "the thread's local variables need more than its stack of %llu KiB", stackBytes >> 10);
     else {
       error = illegalAddress;
-      std::snprintf(sentence, sizeof sentence, "touches memory at 0x%llx, which it does not own", address);
+      const i64 place = sharedByte(worker, address);
+      if (place >= 0) std::snprintf(sentence, sizeof sentence, "touches byte %lld of shared memory, which ends before it", place);
+      else std::snprintf(sentence, sizeof sentence, "touches memory at 0x%llx, which it does not own", address);
     }
   } else if (signal == SIGFPE) {
     std::snprintf(sentence, sizeof sentence, "divides an integer by zero");
   } else {
     std::snprintf(sentence, sizeof sentence, "runs into undefined behaviour or an illegal instruction (signal %d)", signal);
   }
-  abandonFiber(worker, error, sentence);
+  abandonFiber(worker, error, sentence, error == illegalAddress ? address : 0);
 }
 
 // The watchdog's: only a thread that is inside the kernel's code leaves it; one in the scheduler sees launch.timedOut
@@ -75,8 +77,8 @@ void onPoke(int signal, siginfo_t* info, void* context) {
     if ((old.sa_flags & SA_SIGINFO) != 0 && old.sa_sigaction != nullptr) old.sa_sigaction(signal, info, context);
     return;
   }
-  if (fiber == nullptr || !onStackOf(fiber, stackPointerOf(context))) return;
-  abandonFiber(worker, launchTimeout, "does not end; the watchdog stopped it (WEFT_EMULATOR_TIMEOUT seconds)");
+  if (fiber == nullptr || !mayBeAbandoned(worker) || !onStackOf(fiber, stackPointerOf(context))) return;  // it pokes again
+  abandonFiber(worker, launchTimeout, "does not end; the watchdog stopped it (WEFT_EMULATOR_TIMEOUT seconds)", 0);
 }
 
 }  // namespace
@@ -92,10 +94,12 @@ void installFaultHandlers() {
     action.sa_sigaction = onFault;
     for (int signal : faultSignals) sigaction(signal, &action, &before[signal]);
     action.sa_sigaction = onPoke;
-    action.sa_flags |= SA_RESTART;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;  // no NODEFER: pokes queue up, and nested would overflow the stack
     sigaction(pokeSignal(), &action, &before[pokeSignal()]);
   });
 }
+
+void setThreadWorker(Worker* worker) { workerOfThread = worker; }
 
 void enterWorkerThread(Worker* worker) {
   workerOfThread = worker;

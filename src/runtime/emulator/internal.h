@@ -28,11 +28,17 @@ struct FailureReport {
 };
 
 // ---- memory.cpp ----
+// Bytes of an allocation, from its beginning
+struct Range {
+  u64 from, to;
+};
 struct Allocation {
   u8* begin = nullptr;
   u64 bytes = 0;
   u8* mapping = nullptr;                // with the guard pages
   u64 mappingBytes = 0;
+  Shadow* shadow = nullptr;             // of all bytes, since a watched kernel was first given them
+  std::vector<Range> written;           // by the host, or by a kernel that is not watched; apart and ascending
 };
 int allocate(u64 bytes, u64& address);  // CUresult
 int release(u64 address);
@@ -40,6 +46,9 @@ void releaseAll();
 bool findAllocation(u64 address, Allocation& found);      // an end is not inside
 bool wasFreed(u64 address, Allocation& found);
 bool insideAllocation(u64 address, u64 bytes);
+void markWritten(u64 address, u64 bytes);
+// To a kernel, which writes who knows what unless it is watched. CUresult
+int lend(u64 address, bool watched, Extent& extent, std::vector<Range>& written);
 bool checkCanaries(std::string& damage);                  // false: damaged
 void memoryInfo(u64& free, u64& total);
 
@@ -52,9 +61,13 @@ struct Launch {
   std::vector<u8> values;               // the arguments' bytes, one after the other
   std::vector<const void*> arguments;   // into values
   std::vector<Extent> extents;
+  std::vector<std::vector<Range>> written;  // of each extent, before the launch
   Order order;
   u64 blocks = 0;
+  u32 cluster = 1;                      // neighbouring blocks that run together
 
+  struct Start { u32 epoch; u64 block; };
+  std::vector<Start> starts;            // of a watched kernel: from which epoch on epochs were the block's, ascending
   std::atomic<u64> nextBlock{0};
   std::atomic<bool> stop{false};        // a block failed: finish what runs, start nothing
   std::atomic<bool> timedOut{false};
@@ -67,13 +80,20 @@ void runLaunch(Launch& launch);         // pool.cpp: returns when all blocks are
 struct Worker;
 Worker* makeWorker();
 void runBlock(Worker* worker, Launch& launch, u64 block);
+void runCluster(Worker* worker, Launch& launch, u64 cluster);  // cluster.cpp
 Fiber* runningFiber(Worker* worker);    // null while the worker is not inside a kernel
-void abandonFiber(Worker* worker, int error, const char* sentence);  // from a signal handler; does not return
-std::string describe(const Launch& launch, const Failure& failure);
+i64 sharedByte(Worker* worker, u64 address);  // of an address in the guard page behind the arena; else -1
+bool mayBeAbandoned(Worker* worker);    // not inside malloc
+void abandonFiber(Worker* worker, int error, const char* sentence, u64 address);  // from a signal handler; does not return
+std::string describe(const Launch& launch, const Failure& failure, const u8* arena);
+int errorOf(Wrong wrong);
+std::string neighbourOf(const Launch& launch, u64 address);  // of an address that faulted: what it lies beside, or ""
 std::string quoteLine(const Launch& launch, i32 line);
 
 // ---- faults.cpp ----
 void installFaultHandlers();
+int pokeSignal();                       // the watchdog's
+void setThreadWorker(Worker* worker);   // whose fiber a fault of the calling thread belongs to
 void enterWorkerThread(Worker* worker); // gives the calling thread an alternate signal stack
 
 // ---- pool.cpp ----

@@ -72,7 +72,10 @@ bool intact(const Allocation& a, std::string& damage) {
   return !damaged(a.begin - before, before, "before") && !damaged(a.begin + a.bytes, afterBytes(a), "behind");
 }
 
-void giveUp(Memory& m, const Allocation& a) {
+void giveUp(Memory& m, Allocation a) {
+  if (a.shadow != nullptr) munmap(a.shadow, a.bytes * sizeof(Shadow));
+  a.shadow = nullptr;
+  a.written.clear();
   // A new mapping in its place: the pages go back, the addresses stay taken
   mmap(a.mapping, a.mappingBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   m.used -= a.bytes;
@@ -151,6 +154,47 @@ bool insideAllocation(u64 address, u64 bytes) {
   Allocation a;
   if (!findAllocation(address, a)) return false;
   return bytes <= a.bytes && address - keyOf(a) <= a.bytes - bytes;
+}
+
+namespace {
+
+Allocation* allocationAt(u64 address) {
+  std::map<u64, Allocation>& live = memory().live;
+  auto at = live.upper_bound(address);
+  if (at == live.begin()) return nullptr;
+  --at;
+  return address - at->first < at->second.bytes ? &at->second : nullptr;
+}
+
+void addRange(std::vector<Range>& ranges, Range added) {
+  const auto first = std::find_if(ranges.begin(), ranges.end(), [&](const Range& r) { return r.to >= added.from; });
+  auto last = first;
+  for (; last != ranges.end() && last->from <= added.to; ++last) added = {std::min(added.from, last->from), std::max(added.to, last->to)};
+  ranges.insert(ranges.erase(first, last), added);
+}
+
+}  // namespace
+
+void markWritten(u64 address, u64 bytes) {
+  std::lock_guard<std::mutex> lock(memory().lock);
+  Allocation* const a = allocationAt(address);
+  if (a != nullptr) addRange(a->written, {address - keyOf(*a), address - keyOf(*a) + bytes});
+}
+
+int lend(u64 address, bool watched, Extent& extent, std::vector<Range>& written) {
+  constexpr int outOfMemory = 2;
+  std::lock_guard<std::mutex> lock(memory().lock);
+  Allocation* const a = allocationAt(address);
+  if (a == nullptr) return 0;
+  if (!watched) addRange(a->written, {0, a->bytes});
+  if (watched && a->shadow == nullptr) {
+    void* const shadow = mmap(nullptr, a->bytes * sizeof(Shadow), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (shadow == MAP_FAILED) return outOfMemory;
+    a->shadow = static_cast<Shadow*>(shadow);
+  }
+  extent = {a->begin, a->bytes, a->shadow};
+  written = a->written;
+  return 0;
 }
 
 bool checkCanaries(std::string& damage) {

@@ -1,5 +1,6 @@
-// Spreads the blocks of a launch over all processors. The thread that launches works too; a launch of one block wakes
-// nobody. A watchdog thread looks at the running launch and interrupts its workers when it has taken too long.
+// Spreads the blocks of a launch over all processors; those of a watched kernel stay on one, in the launch's order. The
+// thread that launches works too; a launch of one block wakes nobody. A watchdog thread looks at the running launch and
+// interrupts its workers when it has taken too long.
 #include "internal.h"
 #include <algorithm>
 #include <chrono>
@@ -12,8 +13,6 @@
 
 namespace emu {
 
-int pokeSignal();  // faults.cpp
-
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -21,8 +20,8 @@ using Clock = std::chrono::steady_clock;
 u64 greatestCommonDivisor(u64 a, u64 b) { return b == 0 ? a : greatestCommonDivisor(b, a % b); }
 
 // The block that is run as the n-th: random is a permutation by n * a + b, which needs no memory for huge grids
-u64 blockAt(const Launch& launch, u64 n) {
-  const u64 count = launch.blocks, seed = launch.order.seed * 0x9e3779b97f4a7c15 + 0x1234567;
+u64 blockAt(const Launch& launch, u64 n, u64 count) {
+  const u64 seed = launch.order.seed * 0x9e3779b97f4a7c15 + 0x1234567;
   switch (launch.order.kind) {
     case Order::descending:
     case Order::warpGreedyDescending: return count - 1 - n;
@@ -35,11 +34,18 @@ u64 blockAt(const Launch& launch, u64 n) {
   }
 }
 
-void runBlocks(Worker* worker, Launch& launch) {
+// Threads whose stacks a worker may hold for its clusters: Linux allows 64K mappings, two for each
+constexpr u32 clusterThreads = 16384;
+
+void runBlocks(Worker* worker, Launch& launch, u32 index) {
+  const u64 count = launch.blocks / launch.cluster;
+  if (launch.cluster > 1 && index > 0 && (index + 1) * launch.cluster * launch.block.x * launch.block.y * launch.block.z > clusterThreads) return;
   while (!launch.stop && !launch.timedOut) {
     const u64 n = launch.nextBlock.fetch_add(1);
-    if (n >= launch.blocks) break;
-    runBlock(worker, launch, blockAt(launch, n));
+    if (n >= count) break;
+    const u64 at = blockAt(launch, n, count);
+    if (launch.cluster > 1) runCluster(worker, launch, at);
+    else runBlock(worker, launch, at);
   }
 }
 
@@ -64,7 +70,7 @@ double timeoutSeconds() {
   return seconds > 0 ? seconds : 120;
 }
 
-void help() {
+void help(u32 index) {
   Pool& p = pool();
   Worker* worker = makeWorker();
   enterWorkerThread(worker);
@@ -72,12 +78,12 @@ void help() {
   std::unique_lock<std::mutex> lock(p.lock);
   p.threads.push_back(pthread_self());
   for (;;) {
-    p.wake.wait(lock, [&] { return p.launch != nullptr && p.generation != seen; });
+    p.wake.wait(lock, [&] { return p.launch != nullptr && p.generation != seen && !p.launch->kernel->watched; });
     seen = p.generation;
     Launch& launch = *p.launch;
     ++p.busy;
     lock.unlock();
-    runBlocks(worker, launch);
+    runBlocks(worker, launch, index);
     lock.lock();
     if (--p.busy == 0) p.done.notify_all();
   }
@@ -131,7 +137,7 @@ void runLaunch(Launch& launch) {
     std::lock_guard<std::mutex> lock(p.lock);
     if (!p.started) {
       p.started = true;
-      for (int i = 1; i < workerCount(); ++i) std::thread(help).detach();
+      for (int i = 1; i < workerCount(); ++i) std::thread(help, i).detach();
       std::thread(watch).detach();
     }
     p.launch = &launch;
@@ -141,7 +147,7 @@ void runLaunch(Launch& launch) {
   }
   if (launch.blocks > 1) p.wake.notify_all();
   if (wakeWatcher) p.watch.notify_one();
-  runBlocks(worker, launch);
+  runBlocks(worker, launch, 0);
   {
     std::unique_lock<std::mutex> lock(p.lock);
     p.launch = nullptr;

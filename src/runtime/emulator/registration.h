@@ -45,7 +45,7 @@ template <class... A, void (*kernel)(A...)> struct Entry<kernel> {
   static void run(const void* const* arguments, const Extent* extents) {
     call(arguments, extents, typename Count<sizeof...(A)>::Type{});
   }
-  static constexpr Kernel record(const char* const* text) { return {abiVersion, sizeof...(A), bytes, isPointer, run, text}; }
+  static constexpr Kernel record(u32 cluster, const char* const* text) { return {abiVersion, sizeof...(A), bytes, isPointer, run, cluster, text, watched}; }
 };
 
 // What the compiler passes to its handlers: the place, then the types of the operands
@@ -73,7 +73,7 @@ inline i64 operand(const void* handle, const CheckedType* type) {
 
 #define WEFT_EXPORT extern "C" __attribute__((visibility("default"), used))
 // A kernel's own name may be one of the C library: its text is compiled with `name` defined as weftText_name
-#define WEFT_KERNEL(name, text) WEFT_EXPORT const emu::Kernel weftKernel_##name = emu::Entry<weftText_##name>::record(text);
+#define WEFT_KERNEL(name, cluster, text) WEFT_EXPORT const emu::Kernel weftKernel_##name = emu::Entry<weftText_##name>::record(cluster, text);
 
 // One shared object is one translation unit: plain definitions, hidden, kept although nothing in the source calls them
 #define EMU_UNDEFINED(name) extern "C" __attribute__((used, cold, noinline)) void __ubsan_handle_##name
@@ -85,5 +85,6 @@ EMU_UNDEFINED(sub_overflow_abort)(void* at, void* a, void* b) { emu::undefinedAt
 EMU_UNDEFINED(mul_overflow_abort)(void* at, void* a, void* b) { emu::undefinedAt(at, "signed integer overflow: %lld * %lld", a, 0, b); }
 EMU_UNDEFINED(negate_overflow_abort)(void* at, void* a) { emu::undefinedAt(at, "signed integer overflow: -(%lld)", a, 0); }
 EMU_UNDEFINED(float_cast_overflow_abort)(void* at, void*) { emu::undefinedAt(at, "NaN, or a number that the integer type cannot hold, is converted to it"); }
+EMU_UNDEFINED(builtin_unreachable)(void* at) { emu::undefinedAt(at, "a place that is declared to be unreachable is reached"); }
 EMU_UNDEFINED(missing_return)(void* at) { emu::undefinedAt(at, "the end of a function that returns a value is reached"); }
 #undef EMU_UNDEFINED

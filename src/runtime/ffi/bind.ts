@@ -126,7 +126,7 @@ const keepAlive = (args: readonly RawArgument[]): void => {
   if (args.length < 0) throw new Error('unreachable')
 }
 
-const refuse = (name: string, reason: string): WeftError => new WeftError('ffi-argument', `${name} ${reason}`)
+const refuse = (name: string, reason: string): WeftError => new WeftError('ffi-argument', `${name} ${reason}`, { fix: 'an argument that was passed on to the driver is wrong; if none of them is yours, it is a defect of Weft: report it' })
 
 function show(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`

@@ -198,8 +198,9 @@ export function mockDriver(options: MockDriverOptions = {}): MockDriver {
       handles.recording.delete(stream as bigint)
       return handles.streams.delete(stream as bigint) ? 0 : invalidHandle
     }),
-    cuStreamQuery: inContext(() => 0),
-    cuStreamSynchronize: inContext(() => 0),
+    cuStreamQuery: inContext((stream) => (handles.recording.has(stream as bigint) ? 900 : 0)),
+    cuStreamSynchronize: inContext((stream) => (handles.recording.has(stream as bigint) ? 900 : 0)),
+    cuStreamIsCapturing: inContext((stream, out) => put(out, Number(handles.recording.has(stream as bigint)))),
     cuEventCreate: inContext((out) => {
       const event = handle()
       handles.events.set(event, 0)

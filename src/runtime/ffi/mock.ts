@@ -14,6 +14,8 @@ export interface MockCall {
 /** One library of the mock: functions by name, and the faults that are to strike. */
 export class MockLibrary {
   readonly calls: MockCall[] = []
+  /** Whether calls are kept for looking at; a million of them need not be. */
+  keepsCalls = true
   readonly functions: { [name: string]: MockFunction }
   readonly #faults: { name: string; at: number; status: RawResult; seen: number }[] = []
   #gone: { at: number; status: RawResult; unless: RegExp } | undefined
@@ -41,7 +43,7 @@ export class MockLibrary {
   }
 
   call(name: string, args: readonly RawArgument[]): RawResult {
-    this.calls.push({ name, args })
+    if (this.keepsCalls) this.calls.push({ name, args })
     let result: RawResult
     for (const fault of this.#faults) if (fault.name === name && ++fault.seen === fault.at) result = fault.status
     const gone = this.#gone
