@@ -65,8 +65,9 @@ export function symbolsToSpecialise(outputs: Readonly<Record<string, Expr>>, siz
   const plain = new Set<string>(), mixed = new Set<string>(), contracted = new Set<string>(), streamed = new Set<string>()
   for (const e of topological(Object.values(outputs), allChildren)) {
     if (e.kind === 'contract' || e.kind === 'reduce') {
-      // What is folded, or contracted with something that was, is a length to go along.
-      const inputs = e.kind === 'contract' && topological([e.left, e.right], allChildren).every(x => x.kind !== 'contract' && x.kind !== 'reduce')
+      // What is folded of something that was folded, or contracted with it, is a length to go along.
+      const inputs = topological(e.kind === 'contract' ? [e.left, e.right] : [e.arg], allChildren).every(x => x.kind !== 'contract' && x.kind !== 'reduce')
+      if (inputs && e.kind === 'reduce') continue
       for (const n of e.over) axisOf(e.kind === 'contract' ? e.left : e.arg, n)!.size.terms.forEach(([symbol]) => (inputs ? contracted : streamed).add(symbol))
     }
     for (const { size: s } of e.axes) {

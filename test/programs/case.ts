@@ -1,5 +1,5 @@
 /** What a program of the corpus is: a dozen lines of the language over an axis `n` that takes all boundary lengths. */
-import type { Expr } from '../../src/dsl/index.js'
+import type { Expr, Sizes } from '../../src/dsl/index.js'
 import type { HostTensor } from '../../src/runtime/host-tensor.js'
 import { boundaryLengths, randomTensor, type Flavour } from '../arbitrary-tensors.js'
 import type { Dtype } from '../../src/dsl/dtype.js'
@@ -14,6 +14,8 @@ export interface Case {
   readonly sizes?: (n: number) => Readonly<Record<string, number>>
   /** How far a correct device may be off, by output; 0 where it is left out: judged to the last bit. */
   readonly bounds?: (n: number) => Readonly<Record<string, number>>
+  /** The same program at the sizes of `docs/fusion.md`, and what torch.compile would launch, as an estimate. */
+  readonly tabled?: { readonly outputs: Readonly<Record<string, Expr>>; readonly sizes: Sizes; readonly torch: string }
 }
 
 /** Where tiles, warps and vectors begin and end, primes among them. */

@@ -5,6 +5,7 @@
  * below it, since they would compute the fold again for every neighbour. Where there are several legal ways the decider
  * is asked; it is told first what is usually best.
  */
+import { byteSize } from '../../dsl/dtype.js'
 import { axisOf, children, topological, type Expr } from '../../dsl/expr.js'
 import { evaluateSize, fixedSize, type Size, type Sizes } from '../../dsl/size.js'
 import { foldArg, foldKey, foldMonoid, inside, isFold, longAxes, type Fold } from '../folds.js'
@@ -14,7 +15,7 @@ import { groupName, type Namer } from '../names.js'
 import type { Edge, Group, Root } from '../plan.js'
 import { streamShape, type StreamShape } from '../stream-shape.js'
 import type { Decider } from './choices.js'
-import { sharedTiles, twinFolds } from './tiles.js'
+import { readersOf, sharedTiles, twinFolds, type Readers } from './tiles.js'
 
 export interface Planner {
   readonly outputs: Readonly<Record<string, Expr>>
@@ -29,6 +30,7 @@ export interface Planner {
   readonly due: Map<Expr, Memory>
   /** Costly nodes with several readers, and the node that is stored for each: itself, or what it widens. */
   readonly tiles: ReadonlyMap<Expr, Expr>
+  readonly readers: Readers
   /** Folds that share their work, by what they share. */
   readonly twins: ReadonlyMap<string, readonly Fold[]>
   readonly groups: Group[]
@@ -36,8 +38,9 @@ export interface Planner {
 }
 
 /** Cuts a whole program. `memories`: each output and where it goes. */
-export function cutProgram(p: Omit<Planner, 'tiles' | 'twins'>, memories: readonly (readonly [Expr, Memory])[]): void {
-  const planner: Planner = { ...p, tiles: sharedTiles(p.outputs), twins: twinFolds(p.outputs) }
+export function cutProgram(p: Omit<Planner, 'tiles' | 'readers' | 'twins'>, memories: readonly (readonly [Expr, Memory])[]): void {
+  const readers = readersOf(p.outputs)
+  const planner: Planner = { ...p, readers, tiles: sharedTiles(p.outputs, readers), twins: twinFolds(p.outputs) }
   for (const [e, memory] of memories) storeOutput(planner, e, memory)
 }
 
@@ -74,7 +77,7 @@ function store(p: Planner, node: Expr): void {
     const long = folds.filter(f => f !== node && longAxes(f).length > 0), open = long.length > 0 ? long : folds.filter(f => f !== node)
     const lowest = open.filter(f => foldsOf(p, f).every(g => g === f || !open.includes(g)))
     if (lowest.length === 0) { push(p, 'point', [{ node, stored: array() }]); return }
-    for (const f of lowest) { cut(p, f, node, shape); store(p, f) }
+    for (const f of lowest) cutFold(p, f, node, shape)
     store(p, node)
     return
   }
@@ -88,10 +91,9 @@ function store(p: Planner, node: Expr): void {
     if (way === 'cut') {
       const lowest = below.filter(f => foldsOf(p, f).every(g => g === f || longAxes(g).length === 0))
       for (const f of lowest) {
-        cut(p, f, node, fits
+        cutFold(p, f, node, fits
           ? `its consumers need the finished fold over ${f.over.join(' ')}; another pass in their kernel had ${parallel} blocks, and ${p.blocks} fill the device`
           : `its consumers need the finished fold over ${f.over.join(' ')}, and do not go along the same axes`)
-        store(p, f)
       }
       store(p, node)
       return
@@ -127,6 +129,21 @@ function push(p: Planner, rule: Group['rule'], roots: readonly Root[], shape?: S
 }
 
 const cut = (p: Planner, from: Expr, to: Expr, reason: string): void => { p.edges.push({ from, to: p.names.of(to), decision: 'cut', reason }) }
+
+/** Cuts off a fold: it is stored, or what the program makes of it, element by element, if that has fewer bits. */
+function cutFold(p: Planner, f: Fold, reader: Expr, reason: string): void {
+  let at: Expr = f
+  for (let e: Expr | undefined = f; e !== undefined && e !== reader; e = onlyReader(p, e)) {
+    if (!isStored(p)(e) && byteSize[e.dtype] < byteSize[at.dtype] && foldsOf(p, e).every(g => g === f || foldsOf(p, f).includes(g))) at = e
+  }
+  cut(p, at, reader, at === f ? reason : `${reason}; in the ${at.dtype} that the program makes of it`)
+  store(p, at)
+}
+/** The elementwise node with the same axes that alone reads a node. */
+function onlyReader(p: Planner, e: Expr): Expr | undefined {
+  const readers = p.readers.get(e), [r] = readers ?? []
+  return readers?.size === 1 && (r!.kind === 'map' || r!.kind === 'cast') && r!.axes.length === e.axes.length && !p.stored.has(r!) ? r : undefined
+}
 
 /**
  * A pass can feed a later one of its kernel only if its result lies along the kernel's grid and rows, and along all of

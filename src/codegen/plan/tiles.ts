@@ -4,15 +4,23 @@ import { topological, type Expr } from '../../dsl/expr.js'
 import { foldKey, inside, isFold, longAxes, type Fold } from '../folds.js'
 import { open } from '../lower/value.js'
 
+/** Who reads each node; compositions stand for what they are. */
+export type Readers = ReadonlyMap<Expr, ReadonlySet<Expr>>
+const opened = (outputs: Readonly<Record<string, Expr>>): Expr[] =>
+  topological(Object.values(outputs).map(open), e => allChildren(e).map(open)).filter(e => e.kind !== 'composite')
+export function readersOf(outputs: Readonly<Record<string, Expr>>): Readers {
+  const readers = new Map<Expr, Set<Expr>>()
+  for (const e of opened(outputs)) for (const c of allChildren(e).map(open)) readers.set(c, (readers.get(c) ?? new Set()).add(e))
+  return readers
+}
+
 /**
  * Nodes with a fold below them that has no long axis, such as the products under a softmax, if they are read at least
  * twice and go along the axis of a fold or of a selection. Where such a node only widens a 16-bit one, the narrow one
  * is what is stored: the program rounds there itself.
  */
-export function sharedTiles(outputs: Readonly<Record<string, Expr>>): ReadonlyMap<Expr, Expr> {
-  const all = topological(Object.values(outputs).map(open), e => allChildren(e).map(open)).filter(e => e.kind !== 'composite')
-  const readers = new Map<Expr, Set<Expr>>()
-  for (const e of all) for (const c of allChildren(e).map(open)) readers.set(c, (readers.get(c) ?? new Set()).add(e))
+export function sharedTiles(outputs: Readonly<Record<string, Expr>>, readers: Readers): ReadonlyMap<Expr, Expr> {
+  const all = opened(outputs)
   const streamed = new Set(all.filter(e => e.kind === 'topK' || isFold(e) && longAxes(e).length > 0)
     .flatMap(e => inside(e, () => false).filter(x => x !== e)))
   const long = (e: Expr): boolean => isFold(e) && longAxes(e).length > 0
