@@ -112,8 +112,11 @@ async function compile(
     const pointers = BigUint64Array.from(strings, (string) => library.ffi.addressOf(string))
     const status = await nvrtc.nvrtcCompileProgram.concurrently(handle, pointers.length, pointers)
     const log = readLog(nvrtc, handle, status, context)
-    if (status === compilationError) throw new CompileError(`NVRTC ${version.major}.${version.minor} for ${target} (${strings.length} options)`, nvrtc.nvrtcGetErrorString(status), log, request.text)
-    if (status !== 0) throw new NvrtcError('nvrtcCompileProgram', status, nvrtc.nvrtcGetErrorString(status), [context, ...log.split('\n').filter(line => /error/i.test(line)).slice(0, 3)].join('; '))
+    if (status !== 0) {
+      const name = nvrtc.nvrtcGetErrorString(status), told = log.split('\n').filter(line => /error/i.test(line)).slice(0, 3)
+      if (status !== compilationError) throw new NvrtcError('nvrtcCompileProgram', status, name, [context, ...told].join('; '))
+      throw new CompileError(`NVRTC ${version.major}.${version.minor} ${context} (${strings.length} options)`, name, log, request.text)
+    }
     const bytes = new BigUint64Array(1)
     const [size, get] = ptx ? (['nvrtcGetPTXSize', 'nvrtcGetPTX'] as const) : (['nvrtcGetCUBINSize', 'nvrtcGetCUBIN'] as const)
     check(nvrtc, size, nvrtc[size](handle, bytes), context)

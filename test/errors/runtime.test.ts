@@ -153,7 +153,8 @@ describe('opening a device', () => {
   test('libraries and FFI packages', async () => {
     const ffi = mockFfi({ 'libcuda.so': new MockLibrary({}) }, new MockMemory())
     expect(await complaints(
-      () => openLibrary(ffi, 'the CUDA driver', '/lib/none.so', driverTable), () => openLibrary(ffi, 'the CUDA driver', 'libcuda.so', driverTable).functions.cuInit(0),
+      () => openLibrary(ffi, 'the CUDA driver', '/lib/none.so', driverTable),
+      () => openLibrary(ffi, 'the CUDA driver', 'libcuda.so', driverTable).functions.cuInit(0),
       () => start().device.wrapStream(any('main')).idle(), () => defaultFfi({ WEFT_FFI: 'node-ffi' }), () => loadFfiNapi(join(folder, 'nothing.js')),
     ).then(all => all.replace(/Cannot find module[^\n]*/, 'Cannot find module ...'))).toMatchInlineSnapshot(`
       "[library-load] the CUDA driver cannot be loaded from /lib/none.so: /lib/none.so: cannot open shared object file: No such file or directory
@@ -217,7 +218,8 @@ describe('using a device', () => {
   test('kernels', async () => {
     const { device } = start(), kernel = device.load(image).kernel('scale'), launch = (change: object, args: readonly unknown[] = []) => () => device.launch(kernel, { ...shape, ...change }, any(args))
     expect(await complaints(
-      () => device.load(image).kernel('votes'), launch({ grid: [0, 1, 1] }), launch({ grid: [1, 70_000, 1] }), launch({ block: 2048 }), launch({ shared: 300_000 }),
+      () => device.load(image).kernel('votes'), launch({ grid: [0, 1, 1] }), launch({ grid: [1, 70_000, 1] }), launch({ block: 2048 }),
+      launch({ shared: 300_000 }),
       launch({}, [{ kind: 'i32', value: 2 ** 31 }]), launch({}, [{ kind: 'pointer', value: 5 }]), launch({}, [undefined]),
     )).toMatchInlineSnapshot(`
       "[no-kernel] the module has no kernel votes
@@ -251,7 +253,8 @@ describe('using a device', () => {
     const program = await compile(outputs, { device: any({ device, compiler: { target: 'cuda' } }) })
     program[Symbol.dispose]()
     expect(await complaints(
-      () => stream.idle(), () => event.record(device.defaultStream), () => graph.launch(device.defaultStream), () => device.launch(kernel, shape, []), () => module.kernel('scale'), () => program.prepare({ r: 1, n: 1 }),
+      () => stream.idle(), () => event.record(device.defaultStream), () => graph.launch(device.defaultStream), () => device.launch(kernel, shape, []),
+      () => module.kernel('scale'), () => program.prepare({ r: 1, n: 1 }),
       () => { device[Symbol.dispose](); device.alloc(1) },
     )).toMatchInlineSnapshot(`
       "[use-after-free] a stream was used: the stream was freed before
@@ -283,8 +286,10 @@ describe('using a device', () => {
       return use(device)
     }
     expect(await complaints(
-      failing('cuStreamCreate', 2, d => d.stream()), failing('cuModuleLoadData', 222, d => d.load(image)), failing('cuLaunchKernel', 701, d => d.launch(d.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }])),
-      failing('cuCtxSynchronize', 700, d => { d.launch(d.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }]); d.synchronise() }), failing('cuCtxSynchronize', 719, d => d.synchronise()),
+      failing('cuStreamCreate', 2, d => d.stream()), failing('cuModuleLoadData', 222, d => d.load(image)),
+      failing('cuLaunchKernel', 701, d => d.launch(d.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }])),
+      failing('cuCtxSynchronize', 700, d => { d.launch(d.load(image).kernel('scale'), shape, [0n, 0n, { kind: 'i32', value: 1 }]); d.synchronise() }),
+      failing('cuCtxSynchronize', 719, d => d.synchronise()),
       () => { throw new CudaError('cuEventQuery', 700, 'CUDA_ERROR_ILLEGAL_ADDRESS', "an illegal memory access: kernel 'vote' ... reads index 10 of argument 0", 'emulator:0', true) },
     )).toMatchInlineSnapshot(`
       "[out-of-memory] cuStreamCreate failed (cuda:0 Mock GPU 0): CUDA_ERROR_OUT_OF_MEMORY (2), out of memory
@@ -362,12 +367,18 @@ describe('running a program', () => {
     using buffer = device.alloc(24), small = device.alloc(20)
     const there = { dtype: 'f32', axes: ['r', 'n'], shape: [2, 3], buffer }, withDevice = { device: any(opened) }
     expect(await complaints(
-      on({ z: good }), on({ x: 5 }), on({ x: [1, 2] }), on({ x: { ...good, dtype: 'i32' } }), on({ x: { ...good, data: new Float64Array(6) } }), on({ x: { ...good, data: new Float32Array(5) } }),
-      on({ x: { ...good, axes: undefined } }), on({ x: { ...good, axes: ['r'], shape: [6] } }), on({ x: { ...good, axes: ['r', 'n', 'q'], shape: [2, 3, 1] } }), on({ x: { ...good, axes: ['r', 'n', 'n'], shape: [2, 3, 1] } }),
-      on({ x: { ...good, shape: [6] } }), on({ x: { ...good, shape: [1.5, 4] } }), on({ x: new Float32Array(5) }, { device: 'reference', sizes: { r: 2, n: 3 } }), on({ x: there }),
-      on({ x: { ...there, axes: ['n', 'r'], shape: [3, 2] } }, withDevice), on({ x: { ...there, buffer: small } }, withDevice), on({ x: { ...there, buffer: {} } }, withDevice),
-      async () => (await compile(outputs, { device: 'reference' })).run({ x: good }, { outputs: { z: buffer } }), async () => (await compile(outputs, { device: 'reference' })).launch({ x: good }),
-      async () => (await compile(outputs, withDevice)).launch({ x: good }), () => hostTensor('f32', { a: 2 }, new Float32Array(3)), () => inOrder(hostTensor('f32', { a: 2 }), ['b']),
+      on({ z: good }), on({ x: 5 }), on({ x: [1, 2] }), on({ x: { ...good, dtype: 'i32' } }), on({ x: { ...good, data: new Float64Array(6) } }),
+      on({ x: { ...good, data: new Float32Array(5) } }),
+      on({ x: { ...good, axes: undefined } }), on({ x: { ...good, axes: ['r'], shape: [6] } }),
+      on({ x: { ...good, axes: ['r', 'n', 'q'], shape: [2, 3, 1] } }), on({ x: { ...good, axes: ['r', 'n', 'n'], shape: [2, 3, 1] } }),
+      on({ x: { ...good, shape: [6] } }), on({ x: { ...good, shape: [1.5, 4] } }),
+      on({ x: new Float32Array(5) }, { device: 'reference', sizes: { r: 2, n: 3 } }), on({ x: there }),
+      on({ x: { ...there, axes: ['n', 'r'], shape: [3, 2] } }, withDevice), on({ x: { ...there, buffer: small } }, withDevice),
+      on({ x: { ...there, buffer: {} } }, withDevice),
+      async () => (await compile(outputs, { device: 'reference' })).run({ x: good }, { outputs: { z: buffer } }),
+      async () => (await compile(outputs, { device: 'reference' })).launch({ x: good }),
+      async () => (await compile(outputs, withDevice)).launch({ x: good }), () => hostTensor('f32', { a: 2 }, new Float32Array(3)),
+      () => inOrder(hostTensor('f32', { a: 2 }), ['b']),
     )).toMatchInlineSnapshot(`
       "[input] the program has no input 'z'
         fix: its inputs are x
@@ -458,8 +469,10 @@ describe('files', () => {
   test('safetensors', async () => {
     writeFileSync(join(folder, 'cut'), 'abc')
     expect(await complaints(
-      () => readSafetensors(join(folder, 'none')), () => readSafetensors(folder), () => readSafetensors(join(folder, 'cut')), () => writeSafetensors(join(folder, 'no', 'where'), {}), () => writeSafetensors(folder, {}),
-      () => parseSafetensors(header('{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}')), () => parseSafetensors(header('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}')), () => parseSafetensors(header('{"\u009b31m":1}')),
+      () => readSafetensors(join(folder, 'none')), () => readSafetensors(folder), () => readSafetensors(join(folder, 'cut')),
+      () => writeSafetensors(join(folder, 'no', 'where'), {}), () => writeSafetensors(folder, {}),
+      () => parseSafetensors(header('{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}')),
+      () => parseSafetensors(header('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}')), () => parseSafetensors(header('{"\u009b31m":1}')),
     )).toMatchInlineSnapshot(`
       "[file] cannot read FOLDER/none: no such file or folder
         fix: check the path, the permissions and the space on the disk
