@@ -185,7 +185,8 @@ function cutForced(p: Planner, root: Expr): void {
     if (e !== root && p.due.has(e) && !p.stored.has(e) && inside(e, isStored(p)).some(x => isFold(x) || x.kind === 'window' || x.kind === 'topK' && x === e)) { cut(p, e, root, 'it is an output, so it is stored anyway'); store(p, e) }
     if (e !== root && e.kind === 'topK' && !p.stored.has(e)) { cut(p, e, root, selectionAlone); store(p, e) }
     if (e.kind === 'reduce' && e.monoid.ordered && e !== root && !p.stored.has(e)) { cut(p, e, root, 'its order of elements is fixed: one thread goes through them'); store(p, e) }
-    if (elsewhere.has(e.kind) || renamesOver(p, root, e)) cutBelow(p, e, children(e))
+    if (elsewhere.has(e.kind)) cutBelow(p, e, children(e))
+    else if (renamesOver(p, root, e)) cutFolds(p, e)
     // Operands of contractions are staged from arrays; only the left one of a contraction over one axis, a streamed one, may lie in registers.
     if (e.kind === 'contract') for (const x of longAxes(e).length === 0 || e.over.length > 1 ? children(e) : [e.right]) if (isStored(p)(x) || foldsOf(p, open(x)).length === 0) finishParts(p, open(x))
   }
@@ -196,6 +197,11 @@ function renamesOver(p: Planner, root: Expr, e: Expr): boolean {
   if (old === undefined) return false
   const below = new Set(inside(e, isStored(p)).filter(x => x !== e))
   return inside(root, isStored(p)).some(x => !below.has(x) && axisOf(x, old) !== undefined)
+}
+/** Stores the folds below a node, not what is made of them element by element. */
+function cutFolds(p: Planner, reader: Expr): void {
+  const folds = foldsOf(p, reader), highest = folds.filter(f => !folds.some(g => g !== f && foldsOf(p, g).includes(f)))
+  for (const f of highest) { cut(p, f, reader, 'it is read along an axis of another name, beside the one that it has'); store(p, f) }
 }
 const selectionAlone = 'selection needs the whole row, and what follows wants all blocks'
 

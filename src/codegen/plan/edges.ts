@@ -56,7 +56,7 @@ function cutEdges(plan: Plan, n: TrafficNumbers): CutEdge[] {
   const writers = new Map<Memory, string>(), counted = new Set<Memory>(), found: CutEdge[] = []
   for (const g of plan.groups) {
     const byNode = new Map<string, Expr>()
-    for (const e of fusedNodes(g).flatMap(e => (g.loads.has(e) ? [e] : children(e).map(open)))) {
+    for (const e of [...g.roots.map(r => r.node), ...fusedNodes(g).flatMap(e => (g.loads.has(e) ? [] : children(e).map(open)))]) {
       const stored = g.loads.get(e)
       if (stored !== undefined && e.kind !== 'tensor') byNode.set(stored.form === 'array' ? stored.memory.name : stored.memories[0]!.name, e)
     }
