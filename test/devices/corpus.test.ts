@@ -3,8 +3,15 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { interpret } from '../../src/runtime/reference.js'
 import { describeDevices, kernelDevices, threadOrders } from '../devices.js'
 import { fault } from '../fuzz/judge.js'
-import { corpus } from '../programs/index.js'
+import { corpus, type Case } from '../programs/index.js'
 import { Session, type Job, type Outcome } from '../session.js'
+
+/** WEFT_CORPUS_LENGTHS=3,129 leaves the others out, for a quick look. */
+const wanted = process.env['WEFT_CORPUS_LENGTHS']?.split(',').map(Number)
+const lengthsOf = (c: Case): readonly number[] => {
+  const some = wanted === undefined ? c.lengths : c.lengths.filter(n => wanted.includes(n))
+  return some.length > 0 ? some : c.lengths.slice(-1)
+}
 
 describeDevices('the corpus', kernelDevices, device => {
   let session: Session
@@ -13,7 +20,7 @@ describeDevices('the corpus', kernelDevices, device => {
 
   for (const [family, cases] of Object.entries(corpus)) {
     test(`${family}: ${cases.length} programs`, { timeout: 240_000 }, async () => {
-      const jobs = cases.flatMap((c, i) => c.lengths.map(n => {
+      const jobs = cases.flatMap((c, i) => lengthsOf(c).map(n => {
         const inputs = c.inputs(n, 1000 * i + n), sizes = c.sizes?.(n)
         return { c, n, job: { outputs: c.outputs(n), inputs, ...(sizes === undefined ? {} : { sizes }) } satisfies Job }
       }))
