@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { WeftError } from '../dsl/errors.js'
 import type { Schedules } from '../codegen/pipeline.js'
-import { invalid, space, type RuleName, type Schedule } from '../codegen/schedule.js'
+import { fieldsOf, invalid, space, type Schedule } from '../codegen/schedule.js'
 import { roomiest } from '../codegen/target.js'
 import { readSafetensors, type TensorFile } from '../runtime/safetensors.js'
 import { promptOf, type Prompt, type PromptTensor } from '../snapkv/prompt.js'
@@ -52,7 +52,8 @@ export function readSchedules(path: string | undefined): Schedules {
   if (!isRecord(value)) return refuse('it is no JSON object from kernel name to schedule')
   for (const [name, s] of Object.entries(value)) {
     if (!isRecord(s) || typeof s['rule'] !== 'string' || !Object.hasOwn(space, s['rule'])) return refuse(`the schedule of ${name} has no rule`, `its rule is one of ${Object.keys(space).join(', ')}`)
-    const fields = ['rule', ...Object.keys(space[s['rule'] as RuleName])]
+    const fields = fieldsOf(s)
+    if (fields === undefined) return refuse(`the schedule of ${name} has ${s['path'] === undefined ? 'no path' : `the path ${JSON.stringify(s['path'])}`}`, 'its path is scalar or mma')
     const missing = fields.find(f => !Object.hasOwn(s, f)), strange = Object.keys(s).find(f => !fields.includes(f))
     if (missing !== undefined) return refuse(`the schedule of ${name} lacks '${missing}'`, `the fields of the rule ${s['rule']} are ${fields.join(', ')}`)
     if (strange !== undefined) return refuse(`the schedule of ${name} has a field '${strange}'`, `the fields of the rule ${s['rule']} are ${fields.join(', ')}`)

@@ -82,23 +82,20 @@ export const space = {
   select: [selectSpace],
 } as const satisfies { readonly [R in RuleName]: readonly Readonly<Record<string, readonly (number | string)[]>>[] }
 
-/** The record whose fields a schedule must have, or nothing if its rule or path is not known. */
-function fieldsOf(s: Schedule): Schedule | undefined {
-  const byRule: { readonly [R in RuleName]: () => Schedule | undefined } = {
-    point: () => defaultPoint,
-    select: () => defaultSelect,
-    stream: () => [defaultStream, defaultMma].find(d => d.path === (s as StreamSchedule).path),
-  }
-  return byRule[s.rule]()
+/** The fields that a schedule must have, or nothing if its rule or path is not known. */
+export function fieldsOf(s: Readonly<Record<string, unknown>>): string[] | undefined {
+  const known: readonly Schedule[] = [defaultPoint, defaultStream, defaultMma, defaultSelect]
+  const own = known.find(d => d.rule === s['rule'] && (d.rule !== 'stream' || d.path === s['path']))
+  return own === undefined ? undefined : Object.keys(own)
 }
 
 /** Why a schedule cannot be used on the target, or nothing. What it accepts compiles and runs. */
 export function invalid(s: Schedule, target: Target = portable): string | undefined {
   // Schedules come from files, too: what is not understood must not be passed over.
   if (!Object.hasOwn(space, s.rule)) return `there is no rule ${String(s.rule)}: the rules are ${Object.keys(space).join(', ')}`
-  const known = fieldsOf(s)
-  if (known === undefined) return `path is ${String((s as StreamSchedule).path)}: scalar and mma are possible`
-  const fields = Object.keys(known), strange = Object.keys(s).find(f => !fields.includes(f))
+  const fields = fieldsOf({ ...s })
+  if (fields === undefined) return `path is ${String((s as StreamSchedule).path)}: scalar and mma are possible`
+  const strange = Object.keys(s).find(f => !fields.includes(f))
   if (strange !== undefined) return `there is no field '${strange}': the fields of the rule ${s.rule} are ${fields.join(', ')}`
   if (s.rule === 'select') return invalidSelect(s, target)
   const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0

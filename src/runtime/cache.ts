@@ -247,7 +247,7 @@ interface Meta {
 const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex')
 
 /** Over the values and not over the file's bytes: what it means may not have changed, its blanks may. */
-const sealOf = ({ format, key, length, sha256: hash, resources, log }: Omit<Meta, 'seal'>): string =>
+export const sealOf = ({ format, key, length, sha256: hash, resources, log }: Omit<Meta, 'seal'>): string =>
   sha256(JSON.stringify([format, key, length, hash, log, ...resources.map((r) => [r.name, r.arch, r.registers, r.spillStores, r.spillLoads, r.sharedBytes])]))
 
 function metaOf(key: string, { image, resources, log }: KernelImage): Meta {

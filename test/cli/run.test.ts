@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { sealOf } from '../../src/runtime/cache.js'
 import { cacheFolder } from '../../src/runtime/cache.js'
 import { findHostCompiler } from '../../src/runtime/emulator/compile.js'
 import { openNvrtc } from '../../src/runtime/nvrtc.js'
@@ -141,9 +142,10 @@ describe('run', () => {
     for (const entry of entries().filter(e => !first.includes(e))) {
       const twin = first.find(e => names(e) === names(entry))
       if (twin === undefined) continue
-      const image = readFileSync(join(twin, 'image')), meta = JSON.parse(readFileSync(join(entry, 'meta.json'), 'utf8')) as object
+      const image = readFileSync(join(twin, 'image')), meta = JSON.parse(readFileSync(join(entry, 'meta.json'), 'utf8')) as Parameters<typeof sealOf>[0]
       writeFileSync(join(entry, 'image'), image)
-      writeFileSync(join(entry, 'meta.json'), JSON.stringify({ ...meta, length: image.length, sha256: createHash('sha256').update(image).digest('hex') }))
+      const forged = { ...meta, length: image.length, sha256: createHash('sha256').update(image).digest('hex') }
+      writeFileSync(join(entry, 'meta.json'), JSON.stringify({ ...forged, seal: sealOf(forged) }))
       exchanged += 1
     }
     expect(exchanged).toBeGreaterThan(0)
