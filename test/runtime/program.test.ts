@@ -179,7 +179,7 @@ describe('schedules', () => {
     ['the defaults', defaultStream, undefined],
     ['the defaults', defaultPoint, undefined],
     ['the defaults', defaultSelect, undefined],
-    ['an unknown path', { ...defaultStream, path: 'tensor' }, /^path is tensor: scalar is possible/],
+    ['an unknown path', { ...defaultStream, path: 'tensor' }, /^path is tensor: scalar and mma are possible/],
     ['no path', { ...defaultStream, path: undefined }, /^path is undefined/],
     ['a field of another rule', { ...defaultPoint, rows: 4 }, /no field 'rows': the fields of the rule point are rule, threads, items/],
     ['an unknown field', { ...defaultSelect, cache: 4 }, /no field 'cache'/],

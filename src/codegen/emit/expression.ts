@@ -8,14 +8,19 @@ import type { BinaryName, UnaryName } from '../../dsl/scalar.js'
 import type { Index } from '../index-expr.js'
 import { packOf, registers, rowPitch, type Dim, type RegisterTile, type SharedTile, type Value } from '../kernel.js'
 import { castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
-import { indexChildren } from '../index-expr.js'
+import { constant, indexChildren, mul } from '../index-expr.js'
 import { dedupe } from './dedupe.js'
+<<<<<<< HEAD
 import { ctype, laneName, literalText, memoryType, paren, symbolName, type Scope, type Text } from './terms.js'
 import { liesAlongThreads } from './threads.js'
+=======
+import { addsUp, widens, written64 } from './index-width.js'
+>>>>>>> emulator
 import type { Writer } from './writer.js'
 
 // ---------------------------------------------------------------------------------------------- indices
 
+<<<<<<< HEAD
 const wide = (i: Index): boolean => i.min < -(2 ** 31) || i.max >= 2 ** 31
 /** Whether an index is written as a 64-bit expression: it or a part of it may be wide. */
 const written64 = (i: Index): boolean => {
@@ -26,6 +31,9 @@ const written64 = (i: Index): boolean => {
     default: return written64(i.a) || written64(i.b)
   }
 }
+=======
+export const laneName = (d: Dim): string => `${d.name}Lane`
+>>>>>>> emulator
 
 export const indexText = (i: Index, s: Scope): string => indexParts(i, s)[0]
 
@@ -40,18 +48,17 @@ function indexParts(i: Index, s: Scope): Text {
       return [text, precedence >= 9 ? 3 : precedence === 7 ? 2 : precedence === 6 ? 1 : 0]
     }
     case 'add': {
-      const own = indexParts(i.a, s), left = wide(i) && !written64(i.a) && !written64(i.b) ? `i64(${own[0]})` : paren(own, 1)
+      const own = indexParts(i.a, s), left = widens(i) ? `i64(${own[0]})` : paren(own, 1)
       if (i.b.op === 'const' && i.b.value < 0) return [`${left} - ${-i.b.value}`, 1]
       if (i.b.op === 'mul' && i.b.b.op === 'const' && i.b.b.value < 0) {
-        const k = -i.b.b.value
-        const negated = k === 1 ? paren(indexParts(i.b.a, s), 2) : `${paren(indexParts(i.b.a, s), 2)} * ${k}`
-        return [`${left} - ${negated}`, 1]
+        const negated = mul(i.b.a, constant(-i.b.b.value))
+        if (written64(negated) === written64(i.b)) return [`${left} - ${paren(indexParts(negated, s), 2)}`, 1]
       }
-      return [`${left} + ${paren(indexParts(i.b, s), 1)}`, 1]
+      return [`${left} + ${paren(indexParts(i.b, s), addsUp(i.a, written64(i.a) || widens(i), i.b) ? 1 : 2)}`, 1]
     }
     case 'mul': {
       // 64 bits where 32 cannot be proven: one wide operand makes the product wide.
-      const a = indexParts(i.a, s), left = wide(i) && !written64(i.a) && !written64(i.b) ? `i64(${a[0]})` : paren(a, 2)
+      const a = indexParts(i.a, s), left = widens(i) ? `i64(${a[0]})` : paren(a, 2)
       return [`${left} * ${paren(indexParts(i.b, s), 3)}`, 2]
     }
     case 'div': return [`${paren(indexParts(i.a, s), 2)} / ${paren(indexParts(i.b, s), 3)}`, 2]
