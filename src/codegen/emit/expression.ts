@@ -10,30 +10,12 @@ import { packOf, registers, rowPitch, type Dim, type RegisterTile, type SharedTi
 import { castValue, localValue, scalarValue, valueChildren, valueIndices } from '../values.js'
 import { constant, indexChildren, mul } from '../index-expr.js'
 import { dedupe } from './dedupe.js'
-<<<<<<< HEAD
+import { addsUp, widens, written64 } from './index-width.js'
 import { ctype, laneName, literalText, memoryType, paren, symbolName, type Scope, type Text } from './terms.js'
 import { liesAlongThreads } from './threads.js'
-=======
-import { addsUp, widens, written64 } from './index-width.js'
->>>>>>> emulator
 import type { Writer } from './writer.js'
 
 // ---------------------------------------------------------------------------------------------- indices
-
-<<<<<<< HEAD
-const wide = (i: Index): boolean => i.min < -(2 ** 31) || i.max >= 2 ** 31
-/** Whether an index is written as a 64-bit expression: it or a part of it may be wide. */
-const written64 = (i: Index): boolean => {
-  switch (i.op) {
-    case 'const': return wide(i)
-    case 'scalar': case 'symbol': case 'dim': case 'value': return false
-    case 'mul': case 'add': return written64(i.a) || written64(i.b) || wide(i)
-    default: return written64(i.a) || written64(i.b)
-  }
-}
-=======
-export const laneName = (d: Dim): string => `${d.name}Lane`
->>>>>>> emulator
 
 export const indexText = (i: Index, s: Scope): string => indexParts(i, s)[0]
 
