@@ -34,6 +34,8 @@ export interface Job {
   /** Changes kernels between lowering and emission, or their text after it: how mutants are made. */
   readonly edit?: (kernel: LoweredKernel) => LoweredKernel
   readonly editText?: (text: string, kernel: EmittedKernel) => string
+  /** Changes the plan: groups that no planner makes so far can be tried. */
+  readonly replan?: (plan: Plan) => Plan
   /** Fewer blocks make plans that do not split folds. */
   readonly blocks?: number
   /** Decisions of the planner that are made; the rest is chosen by cost. */
@@ -97,7 +99,7 @@ export class Session implements AsyncDisposable {
     }))
     const needed = symbolsOf(job.outputs)
     const sizes = bindSizes(job.outputs, shapes, Object.fromEntries(Object.entries(job.sizes ?? {}).filter(([n]) => needed.includes(n))))
-    const planned = plan(job.outputs, planOptions(job, sizes))
+    const first = plan(job.outputs, planOptions(job, sizes)), planned = job.replan?.(first) ?? first
     const groups = planned.groups.map(g => ({ ...g, name: neutral + g.name }))
     const schedules = Object.fromEntries(groups.flatMap(g => { const s = job.schedule?.(g); return s === undefined ? [] : [[g.name, s] as const] }))
     const kernels = lower({ ...planned, groups }, schedules, targetOn(this.opened.device)).map(k => job.edit?.(k) ?? k)

@@ -136,7 +136,7 @@ const rules: { readonly [R in Group['rule']]: (group: Group, schedule: Extract<S
     return lowerSelect({
       name: group.name, node, target, stored: group.loads,
       summary: (name, stores, how) => [`${name}: ${stores.map(memoryText).join(', ')}`, `${how}. ${nodesText(group)} fused`],
-      ...(group.roots.length === 1 ? {} : { epilogue: { roots: pointRoots(group, group.roots.slice(1)), stored: new Map([...group.loads, [node, group.roots[0]!.stored]]) } }),
+      ...(group.roots.length === 1 ? {} : { epilogue: { roots: pointRoots(group, group.roots.slice(1)), stored: new Map([...[...group.loads].filter(([e]) => group.roots.every(r => r.node !== e)), [node, group.roots[0]!.stored]]) } }),
       score: (env: Environment, inset) => {
         const inside = (a: Axis): Fact[] => [
           ...insideFacts(env.get(a.name)!, a.size), ...(a.name === node.axis && inset > 0 ? insideFacts(env.get(a.name)!, a.size, inset) : []),

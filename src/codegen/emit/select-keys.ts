@@ -155,7 +155,7 @@ function withinLines(n: Neighbours, x: Selection, w: Writer, scope: Scope, own: 
     }
     w.line(`${registerType(v.dtype)} ${name}[${count}];`)
     unrolled(count, () => {
-      const own: Scope = { ...inner, named: new Map(inner.named) }, total = w.fresh('sum'), i = w.fresh('i')
+      const own: Scope = { ...inner, named: new Map(inner.named) }, total = w.fresh(m.name === 'max' ? 'most' : 'sum'), i = w.fresh('i')
       w.line(`${registerType(c.dtype)} ${total} = ${valueText(scalarValue(c.identity, () => { throw new Error('an identity has no variables') }), own)};`)
       w.block(`for (i32 ${i} = 0; ${i} < ${steps}; ++${i})`, () =>
         foldLines(m, () => total, localValue(element(`e + ${i}${first === 0 ? '' : ` + ${first}`}`), v.element.dtype), castValue({ op: 'index', index: ix.scalar(i, steps), dtype: 'i32' }, 'i32'), own))

@@ -4,6 +4,7 @@
  * computed element by element, as point kernels do.
  */
 import type { Expr } from '../../dsl/expr.js'
+import { printSize } from '../../dsl/size.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { Dim, Statement } from '../kernel.js'
@@ -15,18 +16,19 @@ import { insideFacts, memoryOffset, unflatten, valueAt, type Environment, type S
 export interface Epilogue {
   /** Each has all axes of the selection's rows. */
   readonly roots: readonly PointRoot[]
-  /** What the kernel loads for them, its own positions included. */
+  /** What the kernel loads for them: its own positions, none of its other results. */
   readonly stored: ReadonlyMap<Expr, Stored>
 }
 
-/** Rows of one thread that are under way at once. */
-const items = 4
+/** Rows of one thread that are under way at once: as many as the registers of so many threads allow. */
+const itemsOf = (threads: number): number => (threads > 512 ? 2 : 4)
 
 /**
  * @param row the block's position along the axes of the selection's rows
  * @param rank which of the `blocks` of a row the block is
  */
 export function epilogueStatements(e: Epilogue, row: Environment, rank: Index, blocks: number, threads: number, fresh: (wish: string) => string): Statement[] {
+  const items = itemsOf(threads)
   const strange = e.roots.find(r => [...row.keys()].some(name => !r.node.axes.some(a => a.name === name)))
   if (strange !== undefined) throw new Error(`${strange.memory.name} has not all axes of the rows that are selected of`)
   const tiled = (count: Index, extent: number, body: (tile: Index) => Statement[]): Statement => {
@@ -39,11 +41,10 @@ export function epilogueStatements(e: Epilogue, row: Environment, rank: Index, b
     return r !== undefined && r.outer.length === row.size && r.outer.every(a => row.has(a.name)) ? r : undefined
   }
   // Together where they are alike, so that each position is loaded once.
-  const all = ofRows(e.roots)
-  if (all !== undefined) return [rows(all)]
-  return e.roots.map(root => {
-    const alone = ofRows([root])
-    return alone === undefined ? elements(root) : rows(alone)
+  const alike = (r: PointRoot): string => r.node.axes.filter(a => !row.has(a.name)).slice(0, 1).map(a => `${a.name} ${printSize(a.size)}`).join()
+  return [...new Set(e.roots.map(alike))].flatMap(kind => {
+    const roots = e.roots.filter(r => alike(r) === kind), together = ofRows(roots)
+    return together !== undefined ? [rows(together)] : roots.map(r => { const alone = ofRows([r]); return alone === undefined ? elements(r) : rows(alone) })
   })
 
   function elements({ node, memory }: PointRoot): Statement {

@@ -6,7 +6,7 @@
  */
 import { byteSize } from '../../dsl/dtype.js'
 import { axisOf, type Axis, type Expr } from '../../dsl/expr.js'
-import { fixedSize } from '../../dsl/size.js'
+import { equalSizes, fixedSize } from '../../dsl/size.js'
 import * as ix from '../index-expr.js'
 import type { Index } from '../index-expr.js'
 import type { Dim, Memory, RegisterTile, Statement, Value } from '../kernel.js'
@@ -47,10 +47,10 @@ export interface Rows {
 
 /** How the roots are copied by rows, if all can be. `threads`: of a block, of which a row may have all. */
 export function rowsOf(roots: readonly PointRoot[], stored: ReadonlyMap<Expr, Stored>, threads: number): Rows | undefined {
-  const axes = roots.map(r => r.node.axes).reduce((a, b) => (b.length > a.length ? b : a)), names = axes.map(a => a.name)
+  const axes = roots.map(r => r.node.axes).reduce((a, b) => (b.length > a.length ? b : a))
   const along = axes[axes.length - 1], row = axes[axes.length - 2], length = along === undefined ? undefined : fixedSize(along.size)
   if (row === undefined || length === undefined || length === 0) return undefined
-  const starts = (r: PointRoot, count: number): boolean => r.node.axes.length === count && r.node.axes.every((a, i) => a.name === names[i])
+  const starts = (r: PointRoot, count: number): boolean => r.node.axes.length === count && r.node.axes.every((a, i) => a.name === axes[i]!.name && equalSizes(a.size, axes[i]!.size))
   const moved = roots.filter(r => starts(r, axes.length) && movesRows(r.node, along!.name, stored)), beside = roots.filter(r => starts(r, axes.length - 1))
   if (moved.length === 0 || moved.length + beside.length < roots.length) return undefined
   const widths = moved.map(r => { let n = 16 / byteSize[r.node.dtype]; while (length % n !== 0) n /= 2; return n }), vector = widths[0]!

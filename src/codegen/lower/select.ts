@@ -34,7 +34,7 @@
  */
 import { axisOf, type Axis, type Expr, type Of } from '../../dsl/expr.js'
 import { fixedSize, size as symbolSize, times } from '../../dsl/size.js'
-import { memoriesIn, mentionsSplits, nodeComments } from './common.js'
+import { memoriesIn, memoryNames, mentionsSplits, nodeComments } from './common.js'
 import { epilogueStatements, type Epilogue } from './epilogue.js'
 import { furthest, neighboursOf, reachOf } from './neighbours.js'
 import type { Stored } from './value.js'
@@ -113,8 +113,7 @@ interface Variables {
 
 function variables(g: SelectGroup): Variables {
   const { node, target } = g, selected = axisOf(node.arg, node.axis)!
-  const arrays = [...g.stored.values()].flatMap(x => (x.form === 'array' ? [x.memory] : x.memories)).map(m => m.name)
-  const taken = new Set([g.name, target.name, ...arrays])
+  const taken = new Set([g.name, target.name, ...memoryNames(g.stored), ...(g.epilogue?.roots ?? []).map(r => r.memory.name)])
   const fresh = (wish: string): string => {
     let name = g.fresh(wish)
     while (taken.has(name)) name = g.fresh(wish)
