@@ -1,6 +1,6 @@
 /**
  * Bugs for the source, one edit each. `npm run mutants` switches them on one at a time and runs the tests that should see
- * them; `table.md` says which did. A test that lets one of these through is not worth its time.
+ * them; `--write` makes a table of which did. A test that lets one of these through is not worth its time.
  */
 
 /** A test file, and which of its tests. */
