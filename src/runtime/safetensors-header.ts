@@ -85,10 +85,14 @@ export function parseHeader(bytes: Uint8Array): Header {
     return String.fromCharCode(high, low)
   }
   function hex4(): number {
-    const digits = String.fromCharCode(...bytes.subarray(at + 1, at + 5))
-    if (!/^[0-9a-fA-F]{4}$/.test(digits)) stop('the header has an escape \\u without four hexadecimal digits')
+    let code = 0
+    for (let i = 1; i <= 4; i++) {
+      const digit = hexDigits.indexOf(String.fromCharCode(bytes[at + i] ?? 0).toLowerCase())
+      if (digit < 0) stop('the header has an escape \\u without four hexadecimal digits')
+      code = code * 16 + digit
+    }
     at += 4
-    return parseInt(digits, 16)
+    return code
   }
 
   function integer(what: string): number {
@@ -161,6 +165,7 @@ export function parseHeader(bytes: Uint8Array): Header {
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const encoder = new TextEncoder()
+const hexDigits = '0123456789abcdef'
 const simpleEscapes: { readonly [c: string]: string } = { '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' }
 
 /** A name from a file, short enough for a message and without characters that a terminal would obey or hide. */
