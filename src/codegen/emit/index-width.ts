@@ -22,9 +22,12 @@ export const widens = (i: Extract<Index, { readonly a: Index }>): boolean => wid
 
 interface Term { readonly min: number; readonly max: number; readonly is64: boolean }
 const term = (i: Index): Term => ({ min: i.min, max: i.max, is64: written64(i) })
-/** What the text of a sum adds, one after the other. */
-const terms = (i: Index): readonly Term[] =>
-  i.op !== 'add' ? [term(i)] : widens(i) ? [{ ...term(i.a), is64: true }, term(i.b)] : [...terms(i.a), term(i.b)]
+/** What the text of a sum adds, one after the other: a sum on its right has no parentheses where it adds up. */
+function terms(i: Index): readonly Term[] {
+  if (i.op !== 'add') return [term(i)]
+  const left = widens(i) ? [{ ...term(i.a), is64: true }] : terms(i.a)
+  return [...left, ...(addsUp(i.a, written64(i.a) || widens(i), i.b) ? terms(i.b) : [term(i.b)])]
+}
 
 /** Whether the terms of b may be added to a one by one. */
 export function addsUp(a: Index, aIs64: boolean, b: Index): boolean {
