@@ -1,8 +1,12 @@
 /** Facts about kernels that several passes need: which dimensions, shared tiles and symbols occur, and where tiles lie. */
 import { byteSize } from '../dsl/dtype.js'
-import { indexChildren, type Index } from './index-expr.js'
+import { scalarChildren, type Scalar } from '../dsl/scalar.js'
+import type { Size } from '../dsl/size.js'
+import { indexChildren, sizeIndex, type Index } from './index-expr.js'
 import { sharedElements, type Dim, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from './kernel.js'
 import { visitValue } from './values.js'
+
+const sizesIn = (s: Scalar): Size[] => (s.op === 'size' ? [s.size] : scalarChildren(s).flatMap(sizesIn))
 
 /** Everything that a statement mentions itself; bodies of loops excluded. */
 export interface Mentions {
@@ -47,6 +51,8 @@ export function mentions(s: Statement): Mentions {
   const see = (v: Value): void => {
     if (v.op === 'register') m.registers.push(v.tile)
     if (v.op === 'shared') m.sharedRead.push(v.tile)
+    // What a fold within a thread makes of its components may mention sizes.
+    if (v.op === 'loop') sizesIn(v.monoid.result).forEach(s => m.indices.push(sizeIndex(s)))
   }
   const seeIndex = (i: Index): void => {
     if (i.op === 'dim') m.dims.push(i.dim)

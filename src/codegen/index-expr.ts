@@ -46,13 +46,14 @@ export const sub = (a: Index, b: Index): Index => add(a, mul(b, constant(-1)))
 /** Quotient of non-negative numbers, rounded down. */
 export function div(a: Index, b: Index): Index {
   if (is(b, 1)) return a
+  if (is(b, 0)) return zero   // an empty axis: nothing is at any position
   if (isConst(a) && isConst(b)) return constant(Math.floor(a.value / b.value))
   if (a.min >= 0 && a.max < b.min) return zero
   if (isConst(b) && a.op === 'mul' && isConst(a.b) && a.b.value % b.value === 0) return mul(a.a, constant(a.b.value / b.value))
   return { op: 'div', a, b, min: Math.floor(a.min / Math.max(1, b.max)), max: Math.floor(a.max / Math.max(1, b.min)) }
 }
 export function mod(a: Index, b: Index): Index {
-  if (is(b, 1)) return zero
+  if (is(b, 1) || is(b, 0)) return zero
   if (isConst(a) && isConst(b)) return constant(a.value % b.value)
   if (a.min >= 0 && a.max < b.min) return a
   return { op: 'mod', a, b, min: 0, max: Math.max(0, Math.min(a.max, b.max - 1)) }

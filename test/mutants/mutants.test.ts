@@ -54,7 +54,7 @@ const mutants: readonly Mutant[] = [
   { name: 'the identity of max is 0', outputs: { m: max(x, 'n') }, inputs: negative(4, 50), from: /-infinity/g, to: '0.f' },
   { name: 'a window that ends one too early', outputs: { y: pool.sum(x, 'n', { size: 5 }) }, inputs: rows(3, 40), from: /(near\w* < [^;]*);/, to: '$1 - 1;' },
   { name: 'a selection that takes one tie too many', outputs: { k: topK(x, 'n', { k: 6, as: 'kept' }) }, inputs: rows(3, 100), from: /tied < need\)\)/, to: 'tied <= need))' },
-  { name: 'a selection that counts equals as above', outputs: { k: topK(x, 'n', { k: 6, as: 'kept' }) }, inputs: rows(3, 100), from: /isAbove = own > threshold/, to: 'isAbove = own >= threshold' },
+  { name: 'a selection that counts equals as above', outputs: { k: topK(x, 'n', { k: 6, as: 'kept' }) }, inputs: rows(3, 100), from: /isAbove = own\.at\[e\] > threshold/, to: 'isAbove = own.at[e] >= threshold' },
   { name: 'ties by the wrong end', outputs: { k: topK(x, 'n', { k: 6, as: 'kept', order: 'score' }) }, inputs: rows(3, 100), from: /atA < atB/, to: 'atA > atB' },
   { name: 'a shuffle that leaves half a warp out', outputs: { s: sum(x, 'n') }, inputs: rows(5, 129), blocks: 1, from: /mask < 32/, to: 'mask < 16' },
   { name: 'the last part of a split fold is dropped', outputs: { y: softmax(x, 'n') }, inputs: rows(3, 5000), bounds: { y: 1e-6 }, from: /(part\w*) < splits/g, to: '$1 < splits - 1' },
