@@ -8,6 +8,7 @@ import { flatten, layoutShared, mentions, dimsOf } from './facts.js'
 import { placeBarriers } from './barriers.js'
 import { packOf, registers, threadFactors, type Kernel, type RegisterTile, type SharedTile, type Statement, type Value } from './kernel.js'
 import { visitValue } from './values.js'
+import { isPowerOfTwo } from './powers.js'
 
 export interface CheckOptions {
   /** Shared memory that a block may have, in bytes. Default 227 KB, as on sm_90. */
@@ -18,11 +19,10 @@ export interface CheckOptions {
 export function check(k: Kernel, options: CheckOptions = {}): string[] {
   const faults: string[] = []
   const fault = (text: string): void => { faults.push(`${k.name}: ${text}`) }
-  const powerOfTwo = (n: number): boolean => n > 0 && (n & (n - 1)) === 0
-  if (!powerOfTwo(k.threads) || k.threads < 32 || k.threads > 1024) fault(`${k.threads} threads: a power of two from 32 to 1024 is needed`)
+  if (!isPowerOfTwo(k.threads) || k.threads < 32 || k.threads > 1024) fault(`${k.threads} threads: a power of two from 32 to 1024 is needed`)
   for (const d of dimsOf(k)) {
     for (const { threads, stride } of threadFactors(d)) {
-      if (!powerOfTwo(threads) || !powerOfTwo(stride) || threads * stride > k.threads) fault(`dimension ${d.name}: ${threads} threads with stride ${stride} do not lie within ${k.threads}`)
+      if (!isPowerOfTwo(threads) || !isPowerOfTwo(stride) || threads * stride > k.threads) fault(`dimension ${d.name}: ${threads} threads with stride ${stride} do not lie within ${k.threads}`)
     }
   }
   const { bytes } = layoutShared(k), limit = options.sharedLimit ?? 232448

@@ -5,6 +5,7 @@
  * than four warps have take more warps, then more rows a warp, so that a tile of the streamed axis serves all of them.
  */
 import type { MmaSchedule } from './schedule.js'
+import { powerAbove, powerBelow } from './powers.js'
 
 export interface MmaFacts {
   /** Rows of the tile, all axes multiplied. */
@@ -13,8 +14,6 @@ export interface MmaFacts {
   readonly depth: number
 }
 
-const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, n)))
-const powerAbove = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)))
 const within = (n: number, low: number, high: number): number => Math.min(high, Math.max(low, n))
 
 /** The best first; the first that fits shared memory is taken. */

@@ -3,6 +3,7 @@
  * can change the result.
  */
 import { portable, type Target } from './target.js'
+import { isPowerOfTwo, powerAbove } from './powers.js'
 
 export interface SelectSchedule {
   readonly rule: 'select'
@@ -54,7 +55,6 @@ export interface SelectSizes {
   readonly heavy: boolean
 }
 
-const powerAbove = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)))
 const clamp = (n: number, low: number, high: number): number => Math.min(high, Math.max(low, n))
 
 /**
@@ -78,8 +78,7 @@ export function chooseSelect({ length, fixed, k, rows, heavy }: SelectSizes, tar
 
 /** Why a schedule cannot be used on the target. */
 export function invalidSelect(s: SelectSchedule, target: Target = portable): string | undefined {
-  const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
-  if (!powerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
+  if (!isPowerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
   if (!Number.isInteger(s.digitBits) || s.digitBits < 1 || s.digitBits > 16) return `digitBits is ${s.digitBits}: 1 to 16 are possible`
   // A thread scans the bins that fall to it in registers.
   if (2 ** s.digitBits > 16 * s.threads) return `digitBits is ${s.digitBits}: ${2 ** s.digitBits} bins are more than 16 for each of ${s.threads} threads`

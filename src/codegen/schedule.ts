@@ -4,6 +4,7 @@
  */
 import { defaultSelect, invalidSelect, selectSpace, type SelectSchedule } from './schedule-select.js'
 import { portable, type Target } from './target.js'
+import { isPowerOfTwo } from './powers.js'
 
 export interface PointSchedule {
   readonly rule: 'point'
@@ -98,12 +99,11 @@ export function invalid(s: Schedule, target: Target = portable): string | undefi
   const strange = Object.keys(s).find(f => !fields.includes(f))
   if (strange !== undefined) return `there is no field '${strange}': the fields of the rule ${s.rule} are ${fields.join(', ')}`
   if (s.rule === 'select') return invalidSelect(s, target)
-  const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
-  if (!powerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
-  if (s.rule === 'point') return powerOfTwo(s.items) && s.items <= 16 ? undefined : `items is ${s.items}: a power of two up to 16 is needed`
+  if (!isPowerOfTwo(s.threads) || s.threads < 32 || s.threads > 1024) return `threads is ${s.threads}: a power of two from 32 to 1024 is needed`
+  if (s.rule === 'point') return isPowerOfTwo(s.items) && s.items <= 16 ? undefined : `items is ${s.items}: a power of two up to 16 is needed`
   if (!Number.isInteger(s.rows) || s.rows < 1 || s.rows > 1024) return `rows is ${s.rows}: 1 to 1024 are possible`
-  if (!powerOfTwo(s.columns) || s.columns > 1024) return `columns is ${s.columns}: a power of two up to 1024 is needed`
-  if (!powerOfTwo(s.depth) || s.depth < 4 || s.depth > 1024) return `depth is ${s.depth}: a power of two from 4 to 1024 is needed`
+  if (!isPowerOfTwo(s.columns) || s.columns > 1024) return `columns is ${s.columns}: a power of two up to 1024 is needed`
+  if (!isPowerOfTwo(s.depth) || s.depth < 4 || s.depth > 1024) return `depth is ${s.depth}: a power of two from 4 to 1024 is needed`
   if (s.path === 'mma') return invalidMma(s, target)
   // A thread has at most 255 registers; the tile takes most of them.
   if (s.rows * s.columns > 128 * s.threads) return `${s.rows} × ${s.columns} elements are more than 128 for each of ${s.threads} threads`
@@ -112,9 +112,8 @@ export function invalid(s: Schedule, target: Target = portable): string | undefi
 
 function invalidMma(s: MmaSchedule, target: Target): string | undefined {
   const whole = (n: number, from: number, to: number): boolean => Number.isInteger(n) && n >= from && n <= to
-  const powerOfTwo = (n: number): boolean => Number.isInteger(n) && n > 0 && (n & (n - 1)) === 0
-  if (!powerOfTwo(s.warpRows) || !whole(s.warpRows, 8, 128)) return `warpRows is ${s.warpRows}: a power of two from 8 to 128 is needed`
-  if (!powerOfTwo(s.step) || !whole(s.step, 16, 128)) return `step is ${s.step}: a power of two from 16 to 128 is needed`
+  if (!isPowerOfTwo(s.warpRows) || !whole(s.warpRows, 8, 128)) return `warpRows is ${s.warpRows}: a power of two from 8 to 128 is needed`
+  if (!isPowerOfTwo(s.step) || !whole(s.step, 16, 128)) return `step is ${s.step}: a power of two from 16 to 128 is needed`
   if (s.columns < 16) return `columns is ${s.columns}: a tile of mma has 16 at least`
   if (!whole(s.stages, 2, 8)) return `stages is ${s.stages}: 2 to 8 are possible`
   if (!whole(s.residency, 1, 16)) return `residency is ${s.residency}: 1 to 16 are possible`

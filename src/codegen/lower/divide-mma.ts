@@ -11,8 +11,7 @@ import type { MmaSchedule } from '../schedule.js'
 import type { StreamShape } from '../stream-shape.js'
 import { padded, registers, type Dim } from '../kernel.js'
 import { besideExtent, inTurns, type TileDims } from './tile-dims.js'
-
-const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple
+import { upTo } from '../powers.js'
 
 export function mmaDims(shape: StreamShape, extents: ReadonlyMap<string, number>, schedule: MmaSchedule, fresh: (wish: string) => string): TileDims {
   const warps = schedule.threads / 32

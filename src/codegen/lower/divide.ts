@@ -15,8 +15,9 @@ import type { Fact } from '../prove.js'
 import type { ScalarSchedule, StreamSchedule } from '../schedule.js'
 import type { StreamShape } from '../stream-shape.js'
 import { mmaDims } from './divide-mma.js'
-import { besideExtent, inTurns, powerBelow, unknownTile, type TileDims } from './tile-dims.js'
+import { besideExtent, inTurns, unknownTile, type TileDims } from './tile-dims.js'
 import { insideFacts } from './value.js'
+import { powerBelow } from '../powers.js'
 
 export interface Division extends Omit<TileDims, 'rows' | 'beside'> {
   readonly grid: readonly GridAxis[]

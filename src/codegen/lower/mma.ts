@@ -22,11 +22,11 @@ import { movesRows } from './rows.js'
 import { dimsIn, placedAt, scopeOf, type Lowering } from './scopes.js'
 import { isComputed, nameOf, sharedTile, stagedValue, startsAtMultiple } from './tiles.js'
 import { open, type Environment } from './value.js'
+import { upTo } from '../powers.js'
 
 type Named = Extract<Index, { op: 'scalar' }>
 /** Elements of 16 bytes. */
 const chunk = 8
-const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple
 
 export interface MmaPlan {
   /** The operand along mma's rows, and the one along its columns. */

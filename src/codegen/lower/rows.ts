@@ -14,6 +14,7 @@ import { allOf, binaryValue, constantValue, indexValue, registerValue, valueChil
 import { dedupe } from '../emit/dedupe.js'
 import { nodeComments } from './common.js'
 import { insideFacts, memoryOffset, open, valueAt, type Environment, type Stored } from './value.js'
+import { powerAbove } from '../powers.js'
 
 export interface PointRoot { readonly node: Expr; readonly memory: Memory }
 
@@ -58,7 +59,6 @@ export function rowsOf(roots: readonly PointRoot[], stored: ReadonlyMap<Expr, St
   return vector === 1 || widths.some(w => w !== vector) || chunks > threads ? undefined : { moved, beside, outer: axes.slice(0, -2), row, along: along!, vector, chunks }
 }
 
-const powerAbove = (n: number): number => 2 ** Math.ceil(Math.log2(n))
 /** Rows of a tile. */
 export const rowsAtOnce = (r: Rows, threads: number, items: number): number => (threads / powerAbove(r.chunks)) * items
 

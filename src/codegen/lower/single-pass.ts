@@ -3,8 +3,8 @@
  * knowing the maximum before. The fold's shift and sums go along with the products; where a tile raises the shift, sums and
  * products so far are rescaled, and what the fold's components say of the scale is applied at the end.
  *
- * This is online softmax (Milakov and Gimelshein 2018) along with a product, as Dao et al. 2022 have it by blocks, read off the monoid's
- * `rescale` and what a composite says of itself: no expression is recognised here.
+ * This is online softmax (Milakov and Gimelshein 2018) along with a product, as Dao et al. 2022 have it by blocks, read off
+ * the monoid's `rescale` and what a composite says of itself: no expression is recognised here.
  */
 import { axisOf, type Expr, type Normalised, type Of } from '../../dsl/expr.js'
 import { maxMonoid, sumMonoid } from '../../dsl/monoid.js'

@@ -16,7 +16,6 @@ export interface TileDims {
 
 /** Tiles along an axis of unknown length. */
 export const unknownTile = 64
-export const powerBelow = (n: number): number => 2 ** Math.floor(Math.log2(Math.max(1, n)))
 
 /** Where an axis is taken in turns, what threads add to a tile would belong to the next one: the tile takes it itself. */
 export function inTurns(d: Dim, a: Axis): Dim {
